@@ -1,0 +1,339 @@
+//! Keys and values of the maps, by map name.
+//!
+//! | map | type | key | value | filled by |
+//! | --- | --- | --- | --- | --- |
+//! | `config` | array[1] | 0 | [`NodeConfig`] | loader |
+//! | `ports` | hash | ifindex `u32` | [`Port`] | agent |
+//! | `endpoints` | hash | [`EndpointKey`] | [`Endpoint`] | agent |
+//! | `networks` | hash | vni `u32` | [`Network`] | agent |
+//! | `subnets` | hash | [`SubnetKey`] | [`Subnet`] | agent |
+//! | `nodes` | hash | node id `u32` | [`Node`] | agent |
+//! | `vteps` | hash | [`VtepKey`] | node id `u32` | agent |
+//! | `classes` | hash | [`ClassKey`] | class `u32` | chain compiler |
+//! | `class_cidrs` | LPM trie | [`ClassCidrKey`] | class `u32` | chain compiler |
+//! | `pairs` | hash | [`PairKey`] | [`Rules`] | chain compiler |
+//! | `stages` | hash | stage `u32` | [`Stage`] | chain compiler |
+//! | `slots` | hash | [`SlotKey`] | steering block `u32` | chain compiler |
+//! | `positions` | hash | steering block `u32` | [`Position`] | chain compiler |
+//! | `flows` | LRU hash | [`FlowKey`] | [`Flow`] | programs |
+//! | `drops` | per-CPU array | reason `u32` | `u64` packets | programs |
+//! | `port_stats` | per-CPU hash | port id `u32` | [`PortStats`] | programs |
+//! | `trace_filter` | array[1] | 0 | [`TraceFilter`](crate::TraceFilter) | agent |
+//! | `events` | ring buffer | | [`TraceEvent`](crate::TraceEvent) | programs |
+
+/// What the programs must know of their node.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// [`ABI_VERSION`](crate::ABI_VERSION) of whoever filled the maps.
+    pub abi: u32,
+    /// This node's id.
+    pub node: u32,
+    /// The VXLAN device.
+    pub vxlan_ifindex: u32,
+    /// Zero.
+    pub pad: u32,
+    /// This node's own VTEP address, the tunnel's local address.
+    pub vtep: [u8; 16],
+}
+
+/// [`Port::flags`]: the interface of a hop, without addresses; only steered frames pass.
+pub const PORT_HOP: u32 = 1;
+/// [`Port::flags`]: deliver by `bpf_redirect`, not `bpf_redirect_peer` (tap devices, foreign AF_PACKET).
+pub const PORT_NO_PEER: u32 = 2;
+
+/// The host end of an endpoint's interface.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Port {
+    /// Port id, never reused on this node, 24 bits.
+    pub port: u32,
+    /// The network's VNI.
+    pub vni: u32,
+    /// `PORT_*`.
+    pub flags: u32,
+    /// The endpoint's MAC address.
+    pub mac: [u8; 6],
+    /// Zero.
+    pub pad: [u8; 2],
+}
+
+/// An address in a network.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointKey {
+    /// The network's VNI.
+    pub vni: u32,
+    /// The address.
+    pub addr: [u8; 16],
+}
+
+/// Who owns an address: a local port, or another node (a moved endpoint).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The node that holds it.
+    pub node: u32,
+    /// On this node: host end of the interface. Elsewhere 0.
+    pub ifindex: u32,
+    /// On this node: the port id. Elsewhere 0.
+    pub port: u32,
+    /// The endpoint's MAC address.
+    pub mac: [u8; 6],
+    /// Zero.
+    pub pad: [u8; 2],
+}
+
+/// [`Network::flags`]: some chain selects traffic of this network.
+pub const NETWORK_CHAINS: u32 = 1;
+/// [`Network::flags`]: some chain selects by CIDR, so `class_cidrs` must be asked after `classes`.
+pub const NETWORK_CIDR_CLASSES: u32 = 2;
+
+/// A network that has endpoints, or carries a chain, on this node.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Network {
+    /// IPv4 CIDR, mapped; all zero without one.
+    pub net4: [u8; 16],
+    /// IPv6 CIDR; all zero without one.
+    pub net6: [u8; 16],
+    /// IPv4 gateway, mapped.
+    pub gateway4: [u8; 16],
+    /// `NETWORK_*`.
+    pub flags: u32,
+    /// Prefix length of `net4`, 0..=32.
+    pub len4: u8,
+    /// Prefix length of `net6`, 0..=128.
+    pub len6: u8,
+    /// Prefix length of IPv4 subnets, 0..=32.
+    pub subnet_len4: u8,
+    /// Prefix length of IPv6 subnets, 0..=128.
+    pub subnet_len6: u8,
+    /// MTU of the network's interfaces, bytes of IP packet.
+    pub mtu: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// A subnet: an address masked by the network's subnet length.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubnetKey {
+    /// The network's VNI.
+    pub vni: u32,
+    /// The subnet's first address.
+    pub addr: [u8; 16],
+}
+
+/// Who leases a subnet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Subnet {
+    /// The node.
+    pub node: u32,
+}
+
+/// How another node is reached.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Its VTEP.
+    pub vtep: [u8; 16],
+    /// Largest inner IP packet on the way there, bytes; 0 = the network's MTU.
+    pub mtu: u32,
+    /// Zero.
+    pub flags: u32,
+}
+
+/// The outer source address of a tunnel packet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VtepKey {
+    /// The address.
+    pub addr: [u8; 16],
+}
+
+/// Exact address to selector class.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClassKey {
+    /// The network's VNI.
+    pub vni: u32,
+    /// The address.
+    pub addr: [u8; 16],
+}
+
+/// LPM data of `class_cidrs`; the prefix length counts the 32 bits of the VNI too.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClassCidrKey {
+    /// The network's VNI, big endian.
+    pub vni_be: [u8; 4],
+    /// The address.
+    pub addr: [u8; 16],
+}
+
+/// Two classes that some chain joins. Class 0 = matches no selector.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PairKey {
+    /// The network's VNI.
+    pub vni: u32,
+    /// Class of the flow's originator.
+    pub from: u32,
+    /// Class of the flow's target.
+    pub to: u32,
+}
+
+/// Rules a pair can have; the compiler refuses more.
+pub const RULES_MAX: usize = 16;
+
+/// One traffic selector. The same rule serves the reply: then ports are compared with the source.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rule {
+    /// Stage of the chain's first hop in forward direction.
+    pub stage: u32,
+    /// Stage of the chain's last hop in reverse direction; 0 when the chain is not symmetric.
+    pub reverse_stage: u32,
+    /// First destination port, host order. ICMP and "any": 0.
+    pub port_lo: u16,
+    /// Last destination port, host order. ICMP and "any": 65535.
+    pub port_hi: u16,
+    /// IP protocol; 0 = any. `icmp` compiles to two rules, 1 and 58.
+    pub proto: u8,
+    /// Zero.
+    pub pad: [u8; 3],
+}
+
+/// The rules of a pair, best first.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// How many are in use.
+    pub count: u32,
+    /// The rules.
+    pub rules: [Rule; RULES_MAX],
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            count: 0,
+            rules: [Rule::default(); RULES_MAX],
+        }
+    }
+}
+
+/// [`Stage::flags`]: packets pass the hop by when no instance lives (`on_failure = "bypass"`).
+pub const STAGE_BYPASS: u32 = 1;
+/// [`Stage::flags`]: reverse direction.
+pub const STAGE_REVERSE: u32 = 2;
+
+/// One hop of one chain version in one direction. Stage 0 means "the end of the chain".
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stage {
+    /// Slots in `slots` (0 = no live instance). A flow takes slot `hash % slots`.
+    pub slots: u32,
+    /// The next stage in this direction, 0 = end. Used when bypassing.
+    pub next: u32,
+    /// `STAGE_*`.
+    pub flags: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// Slots a stage has when any instance lives.
+pub const STAGE_SLOTS: u32 = 128;
+
+/// A slot of a stage.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SlotKey {
+    /// The stage.
+    pub stage: u32,
+    /// 0..[`STAGE_SLOTS`].
+    pub slot: u32,
+}
+
+/// An instance of a hop in a chain version.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// The network's VNI.
+    pub vni: u32,
+    /// The node that holds the instance.
+    pub node: u32,
+    /// On that node: host end of the first interface (forward packets enter here). Elsewhere 0.
+    pub in_ifindex: u32,
+    /// On that node: host end of the second interface (reverse packets enter here). Elsewhere 0.
+    pub out_ifindex: u32,
+    /// On that node: port id of the first interface.
+    pub in_port: u32,
+    /// On that node: port id of the second interface.
+    pub out_port: u32,
+    /// Stage after this hop in forward direction, 0 = end.
+    pub next_forward: u32,
+    /// Stage after this hop in reverse direction, 0 = end.
+    pub next_reverse: u32,
+}
+
+/// A flow as seen at a port.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlowKey {
+    /// The port where the packet was sent by a container.
+    pub port: u32,
+    /// Steering id the packet left the hop with, or 0 at an ordinary endpoint.
+    pub steer: u32,
+    /// Source address.
+    pub src: [u8; 16],
+    /// Destination address.
+    pub dst: [u8; 16],
+    /// Source port, host order; ICMP echo: identifier.
+    pub sport: u16,
+    /// Destination port, host order; ICMP echo: identifier.
+    pub dport: u16,
+    /// IP protocol.
+    pub proto: u8,
+    /// Zero.
+    pub pad: [u8; 3],
+}
+
+/// What is remembered of a flow.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// Steering id to enter next.
+    pub steer: u32,
+    /// Port id of the predecessor, from the source address of the steered frame; 0 = none.
+    pub from_port: u32,
+    /// `CLOCK_MONOTONIC` of the last packet, ns.
+    pub last_seen: u64,
+}
+
+/// Counters of a port, from the container's point of view.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortStats {
+    /// Packets the container sent.
+    pub tx_packets: u64,
+    /// Bytes the container sent, Ethernet header included.
+    pub tx_bytes: u64,
+    /// Packets delivered to the container.
+    pub rx_packets: u64,
+    /// Bytes delivered to the container.
+    pub rx_bytes: u64,
+    /// Packets the container sent that were dropped.
+    pub drops: u64,
+}
+
+macro_rules! assert_sizes {
+    ($($type:ty = $size:expr),* $(,)?) => { $(const _: () = assert!(core::mem::size_of::<$type>() == $size);)* };
+}
+assert_sizes! {
+    NodeConfig = 32, Port = 20, EndpointKey = 20, Endpoint = 20, Network = 64, SubnetKey = 20,
+    Subnet = 4, Node = 24, VtepKey = 16, ClassKey = 20, ClassCidrKey = 20, PairKey = 12, Rule = 16,
+    Rules = 260, Stage = 16, SlotKey = 8, Position = 32, FlowKey = 48, Flow = 16, PortStats = 40,
+}

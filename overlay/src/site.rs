@@ -1,0 +1,112 @@
+//! What a person writes: the `[[network]]` and `[[container]]` tables of a site or lab file, and the
+//! same things as the command line and the API carry them. Unknown keys are errors.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
+
+use crate::documents::{DatapathKind, Egress, Labels, Resources, Restart};
+use crate::ids::Vni;
+use crate::names::{ContainerRef, InterfaceName, NetworkRef, NodeName};
+
+/// A `[[network]]` table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// `tenant/network`; the tenant is made with it.
+    pub name: NetworkRef,
+    /// IPv4 range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cidr: Option<Ipv4Net>,
+    /// IPv6 range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cidr6: Option<Ipv6Net>,
+    /// Prefix length of the IPv4 subnets that nodes lease.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subnet_len: Option<u8>,
+    /// Prefix length of the IPv6 subnets that nodes lease.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subnet_len6: Option<u8>,
+    /// A chosen VNI instead of the lowest free one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vni: Option<Vni>,
+    /// MTU of its interfaces, bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
+    /// Which datapath carries it.
+    #[serde(default)]
+    pub datapath: DatapathKind,
+    /// What its endpoints may reach outside.
+    #[serde(default)]
+    pub egress: Egress,
+    /// Labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: Labels,
+}
+
+/// One entry of a container's `networks`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Attachment {
+    /// `"red/front"`
+    Name(NetworkRef),
+    /// `{ network = "red/front", address = "10.10.0.7" }`
+    Full(AttachmentTable),
+}
+
+/// The long form of an attachment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttachmentTable {
+    /// The network.
+    pub network: NetworkRef,
+    /// A fixed address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// The interface's name inside the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<InterfaceName>,
+    /// An interface of a hop: no addresses, only steered frames.
+    #[serde(default)]
+    pub hop: bool,
+}
+
+/// A `[[container]]` table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Container {
+    /// `tenant/name`
+    pub name: ContainerRef,
+    /// Its interfaces, in order.
+    #[serde(default)]
+    pub networks: Vec<Attachment>,
+    /// Where it runs; any node without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeName>,
+    /// Labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: Labels,
+    /// `host`, `oci:DIR`, `archive:FILE`, `docker-archive:FILE` or a registry reference.
+    #[serde(default = "host")]
+    pub image: String,
+    /// What it runs.
+    pub command: Vec<String>,
+    /// Environment.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Capabilities it keeps, without `CAP_`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub capabilities: Vec<String>,
+    /// Limits.
+    #[serde(default)]
+    pub resources: Resources,
+    /// When it is started again.
+    #[serde(default)]
+    pub restart: Restart,
+}
+
+fn host() -> String {
+    "host".to_owned()
+}
