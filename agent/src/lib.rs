@@ -1,1 +1,23 @@
-//! Under construction.
+//! The node: observe, plan, apply over store, overlay, ebpf, chain and runtime, and the one API of it.
+//!
+//! - `node`: what a node is made of, its registration and lease; `node::run` is `weft node run`.
+//! - `mirror`: the store's documents as this node knows them, parsed once.
+//! - `local`: what must survive the agent: the node's id, ports and addresses of its containers.
+//! - `plan`: pure decisions `(documents, local state, observed, now) -> what to do`, one file a subject.
+//! - `reconcile`: applies the plans and observes again; the only writer of the node.
+//! - `api`: the gRPC service for the command line and for other agents; `client` is its other end.
+//! - `trace`: joins observations of packets into ladders; pure.
+//!
+//! Never: detaches, deletes or renumbers anything because it lacks knowledge. A store that cannot be
+//! reached, or is not fully read yet, freezes the node as it is.
+#![forbid(unsafe_code)]
+
+pub mod client;
+pub mod node;
+pub mod trace;
+
+/// The API as generated from `proto/weft.proto`.
+#[allow(missing_docs, reason = "generated; documented in the proto file")]
+pub mod proto {
+    tonic::include_proto!("weft.v1");
+}

@@ -1,0 +1,86 @@
+//! What a node is made of, and its life from start to SIGTERM.
+//!
+//! Owns: the configuration, the order in which the parts start and stop. Never: stops containers or
+//! detaches the datapath; both outlive the agent.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use weft_overlay::NodeName;
+
+/// Everything `weft node run` is told.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The node's name.
+    pub name: NodeName,
+    /// Its address on the underlay: VTEP, store and API are reached there.
+    pub advertise: IpAddr,
+    /// The underlay's interface; its MTU bounds the networks'.
+    pub underlay: String,
+    /// What survives a reboot, e.g. `/var/lib/weft`.
+    pub state_dir: PathBuf,
+    /// Sockets and the containers' run state, e.g. `/run/weft`.
+    pub run_dir: PathBuf,
+    /// Pins, e.g. `/sys/fs/bpf/weft/n1`.
+    pub bpf_dir: PathBuf,
+    /// Parent of the containers' cgroups, e.g. `weft/n1`.
+    pub cgroup_parent: String,
+    /// The store.
+    pub store: StoreConfig,
+    /// How long the node counts as alive without a keep-alive.
+    pub lease_ttl: Duration,
+    /// TCP port of the API for other agents.
+    pub api_port: u16,
+    /// UDP port of VXLAN.
+    pub vxlan_port: u16,
+    /// How long subnets of a node that is gone are kept for it.
+    pub hold: Duration,
+}
+
+/// Where the store is.
+#[derive(Clone, Debug)]
+pub enum StoreConfig {
+    /// This process runs a member.
+    Embedded {
+        /// `(name, peer URL)` of all first members; empty: a single member.
+        initial_cluster: Vec<(String, String)>,
+        /// Port for clients.
+        client_port: u16,
+        /// Port for other members.
+        peer_port: u16,
+    },
+    /// Members elsewhere.
+    External {
+        /// `http://host:port` each.
+        endpoints: Vec<String>,
+    },
+}
+
+/// Why a node could not start or go on.
+#[derive(Debug, thiserror::Error)]
+#[error("{subject}: {cause}\nhelp: {help}")]
+pub struct NodeError {
+    /// What it is about.
+    pub subject: String,
+    /// What happened.
+    pub cause: String,
+    /// The next step.
+    pub help: String,
+}
+
+impl NodeConfig {
+    /// Where the API listens for other agents.
+    pub fn api_address(&self) -> SocketAddr {
+        SocketAddr::new(self.advertise, self.api_port)
+    }
+    /// The API's unix socket.
+    pub fn socket(&self) -> PathBuf {
+        self.run_dir.join("weft.sock")
+    }
+}
+
+/// Runs the node until SIGTERM or SIGINT. Containers and datapath stay when it returns.
+pub async fn run(_config: NodeConfig) -> Result<(), NodeError> {
+    unimplemented!()
+}
