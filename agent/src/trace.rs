@@ -3,7 +3,12 @@
 //! Pure. A ladder holds only what was observed; where a step must have followed and no source
 //! reported one, it says so ([`Step::Missing`]) and never fills it in from intent.
 
+mod ladder;
+mod packets;
+
 use crate::proto::Observation;
+
+pub use packets::join;
 
 /// One packet's way.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,6 +19,8 @@ pub struct Ladder {
     pub steps: Vec<Step>,
     /// How it ended, as far as was seen.
     pub outcome: Outcome,
+    /// Further TCP segments of it that were seen on their own: it was cut on the way.
+    pub segments: usize,
 }
 
 /// One rung.
@@ -59,7 +66,5 @@ pub enum Outcome {
     Unknown,
 }
 
-/// Joins observations, in any order, into one ladder a packet, ordered by when each was first seen.
-pub fn join(_observations: &[Observation]) -> Vec<Ladder> {
-    unimplemented!()
-}
+#[cfg(test)]
+mod tests;
