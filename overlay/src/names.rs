@@ -100,6 +100,10 @@ name!(/// A node of the cluster.
 pub struct InterfaceName(String);
 
 impl InterfaceName {
+    /// `eth<place>`.
+    pub fn numbered(place: u16) -> InterfaceName {
+        InterfaceName(format!("eth{place}"))
+    }
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0

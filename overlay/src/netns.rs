@@ -1,0 +1,95 @@
+//! Network namespaces by file descriptor: open, make, and run something inside one.
+//!
+//! A thread's namespace is never changed under anybody: whatever must happen inside a namespace
+//! happens on a thread of its own, which ends afterwards.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::sched::{CloneFlags, setns, unshare};
+
+/// A namespace that could not be opened, made or entered.
+#[derive(Debug, thiserror::Error)]
+#[error("network namespace: {verb} {subject}: {source}")]
+pub struct NetnsError {
+    /// What was tried.
+    pub verb: &'static str,
+    /// On what.
+    pub subject: String,
+    /// Why it failed.
+    #[source]
+    pub source: io::Error,
+}
+
+impl NetnsError {
+    /// What to do about it.
+    pub fn help(&self) -> String {
+        match self.source.kind() {
+            io::ErrorKind::PermissionDenied => "run as root (CAP_SYS_ADMIN is needed)".into(),
+            io::ErrorKind::NotFound => "the process or namespace is gone: look at `weft ps`".into(),
+            _ => "`weft doctor` shows what this kernel has".into(),
+        }
+    }
+}
+
+fn failed(verb: &'static str, subject: impl ToString, source: impl Into<io::Error>) -> NetnsError {
+    NetnsError {
+        verb,
+        subject: subject.to_string(),
+        source: source.into(),
+    }
+}
+
+/// The calling thread's namespace.
+pub fn current() -> Result<OwnedFd, NetnsError> {
+    open(Path::new("/proc/thread-self/ns/net"))
+}
+
+/// The namespace of a process.
+pub fn of_pid(pid: u32) -> Result<OwnedFd, NetnsError> {
+    open(Path::new(&format!("/proc/{pid}/ns/net")))
+}
+
+/// The namespace at a path (`/proc/PID/ns/net` or a bind mount of one).
+pub fn open(path: &Path) -> Result<OwnedFd, NetnsError> {
+    match File::open(path) {
+        Ok(file) => Ok(file.into()),
+        Err(error) => Err(failed("open", path.display(), error)),
+    }
+}
+
+/// A new namespace that lives as long as something holds it: the descriptor, a process, a mount. Its
+/// loopback is down.
+pub fn create() -> Result<OwnedFd, NetnsError> {
+    on_thread(|| {
+        unshare(CloneFlags::CLONE_NEWNET).map_err(|e| failed("create", "a new one", e))?;
+        current()
+    })?
+}
+
+/// Runs `work` on a fresh thread inside `netns`. /proc/sys/net there is that namespace's.
+pub fn run_in_netns<R: Send>(
+    netns: impl AsFd,
+    work: impl FnOnce() -> R + Send,
+) -> Result<R, NetnsError> {
+    let netns = netns.as_fd();
+    on_thread(move || {
+        setns(netns, CloneFlags::CLONE_NEWNET).map_err(|e| failed("enter", "by descriptor", e))?;
+        Ok(work())
+    })?
+}
+
+fn on_thread<R: Send>(work: impl FnOnce() -> R + Send) -> Result<R, NetnsError> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("weft-netns".into())
+            .spawn_scoped(scope, work)
+            .map_err(|e| failed("start a thread for", "work inside one", e))?;
+        // A panic in there is a bug of the caller's: it goes on here.
+        thread
+            .join()
+            .map_or_else(|panic| std::panic::resume_unwind(panic), Ok)
+    })
+}
