@@ -1,0 +1,59 @@
+//! What the command line asks of the lab engine.
+
+use std::path::PathBuf;
+
+/// Where labs keep their journals, logs and nodes' states.
+pub const DEFAULT_ROOT: &str = "/var/lib/weft/labs";
+
+/// Which binary and which folder all lab commands work with.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// The weft binary that nodes and containers run.
+    pub weft_exe: PathBuf,
+    /// The folder of all labs, [`DEFAULT_ROOT`].
+    pub root: PathBuf,
+    /// One JSON object a line instead of tables.
+    pub json: bool,
+}
+
+impl Host {
+    /// The running binary, the default folder, tables.
+    pub fn here() -> std::io::Result<Host> {
+        Ok(Host {
+            weft_exe: std::env::current_exe()?,
+            root: DEFAULT_ROOT.into(),
+            json: false,
+        })
+    }
+}
+
+/// `weft lab run` and `weft lab up`.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// Binary, folder, output.
+    pub host: Host,
+    /// A file, or the name of a built-in topology.
+    pub source: String,
+    /// Another name than the file's, so that the same file runs twice at once.
+    pub name: Option<String>,
+    /// `--backend`: overrides the file's.
+    pub backend: Option<String>,
+    /// Leave the lab up afterwards.
+    pub keep: bool,
+}
+
+/// What `weft lab run` found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Steps that held.
+    pub passed: usize,
+    /// Steps that did not.
+    pub failed: usize,
+}
+
+impl Outcome {
+    /// Whether every step held.
+    pub fn all_passed(&self) -> bool {
+        self.failed == 0
+    }
+}
