@@ -12,8 +12,13 @@
 //! reached, or is not fully read yet, freezes the node as it is.
 #![forbid(unsafe_code)]
 
+mod api;
 pub mod client;
+pub mod local;
+pub mod mirror;
 pub mod node;
+pub mod plan;
+mod storage;
 pub mod trace;
 
 /// The API as generated from `proto/weft.proto`.

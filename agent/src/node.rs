@@ -3,6 +3,9 @@
 //! Owns: the configuration, the order in which the parts start and stop. Never: stops containers or
 //! detaches the datapath; both outlive the agent.
 
+mod lease;
+mod register;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -83,4 +86,13 @@ impl NodeConfig {
 /// Runs the node until SIGTERM or SIGINT. Containers and datapath stay when it returns.
 pub async fn run(_config: NodeConfig) -> Result<(), NodeError> {
     unimplemented!()
+}
+
+/// A pause that grows with the attempts and differs between nodes, so that they do not meet again.
+pub(crate) fn jitter(first: Duration, attempt: u32) -> Duration {
+    // Version 4 UUIDs are random; no other source of randomness is needed here.
+    let random = uuid::Uuid::new_v4().as_u128() as u32;
+    let most = first.saturating_mul(1 << attempt.min(6));
+    most.mul_f64(f64::from(random) / f64::from(u32::MAX))
+        .max(first / 2)
 }

@@ -80,11 +80,13 @@ fn into_runs(observations: Vec<Observation>) -> Vec<Run> {
 fn next_start(runs: &[Run]) -> usize {
     let score = |run: &Run| {
         let first = &run[0];
-        let led_to = first.point == "decap"
-            && runs.iter().any(|other| leads_to(other.last(), first));
+        let led_to =
+            first.point == "decap" && runs.iter().any(|other| leads_to(other.last(), first));
         (first.point != "from_container", led_to, first.time)
     };
-    (0..runs.len()).min_by_key(|&i| score(&runs[i])).unwrap_or(0)
+    (0..runs.len())
+        .min_by_key(|&i| score(&runs[i]))
+        .unwrap_or(0)
 }
 
 fn leads_to(last: Option<&Observation>, first: &Observation) -> bool {
@@ -103,8 +105,15 @@ enum Next {
 }
 
 fn follow(run: &Run, runs: &mut Vec<Run>) -> Next {
-    let Some(last) = run.last() else { return Next::End };
-    let missing = |node: &str, what: String| Next::Missing(Step::Missing { node: node.to_owned(), what });
+    let Some(last) = run.last() else {
+        return Next::End;
+    };
+    let missing = |node: &str, what: String| {
+        Next::Missing(Step::Missing {
+            node: node.to_owned(),
+            what,
+        })
+    };
     match last.point.as_str() {
         "to_container" | "drop" | "answered" => Next::End,
         "encap" => {
@@ -114,13 +123,23 @@ fn follow(run: &Run, runs: &mut Vec<Run>) -> Next {
             match next {
                 Some(i) => Next::Run(runs.remove(i)),
                 None => {
-                    let peer = if last.peer.is_empty() { "the other node" } else { &last.peer };
-                    missing(&last.peer, format!("not seen on {peer} after {} sent it there", last.node))
+                    let peer = if last.peer.is_empty() {
+                        "the other node"
+                    } else {
+                        &last.peer
+                    };
+                    missing(
+                        &last.peer,
+                        format!("not seen on {peer} after {} sent it there", last.node),
+                    )
                 }
             }
         }
         "to_hop" => missing(&last.node, format!("not seen leaving {}", hop_name(last))),
-        _ => missing(&last.node, format!("no further step was reported on {}", last.node)),
+        _ => missing(
+            &last.node,
+            format!("no further step was reported on {}", last.node),
+        ),
     }
 }
 
@@ -137,13 +156,26 @@ fn announce_start(run: &Run, steps: &mut Vec<Step>) {
     let first = &run[0];
     let (node, what) = match first.point.as_str() {
         "from_container" => return,
-        "decap" if !first.peer.is_empty() => {
-            (&first.peer, format!("{} sent it to {}, but reported nothing", first.peer, first.node))
-        }
-        "from_hop" => (&first.node, format!("not seen entering {}", hop_name(first))),
-        _ => (&first.node, format!("how it came to {} was not reported", first.node)),
+        "decap" if !first.peer.is_empty() => (
+            &first.peer,
+            format!(
+                "{} sent it to {}, but reported nothing",
+                first.peer, first.node
+            ),
+        ),
+        "from_hop" => (
+            &first.node,
+            format!("not seen entering {}", hop_name(first)),
+        ),
+        _ => (
+            &first.node,
+            format!("how it came to {} was not reported", first.node),
+        ),
     };
-    steps.push(Step::Missing { node: node.clone(), what });
+    steps.push(Step::Missing {
+        node: node.clone(),
+        what,
+    });
 }
 
 /// Whether a node that saw `a` may see `b` next without having left out a step.
@@ -191,11 +223,19 @@ fn finish(steps: Vec<Step>) -> Ladder {
                     last.endpoint
                 },
             },
-            "drop" => Outcome::Dropped { node: last.node, reason: last.reason },
+            "drop" => Outcome::Dropped {
+                node: last.node,
+                reason: last.reason,
+            },
             "answered" => Outcome::Answered { node: last.node },
             _ => Outcome::Unknown,
         },
         _ => Outcome::Unknown,
     };
-    Ladder { first, steps, outcome, segments: 0 }
+    Ladder {
+        first,
+        steps,
+        outcome,
+        segments: 0,
+    }
 }

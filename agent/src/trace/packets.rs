@@ -26,14 +26,21 @@ pub fn join(observations: &[Observation]) -> Vec<Ladder> {
     let mut packets: BTreeMap<(u32, u64, usize), Vec<Observation>> = BTreeMap::new();
     for o in sorted {
         let count = seen.entry((o.vni, o.identity, step_key(o))).or_default();
-        packets.entry((o.vni, o.identity, *count)).or_default().push(o.clone());
+        packets
+            .entry((o.vni, o.identity, *count))
+            .or_default()
+            .push(o.clone());
         *count += 1;
     }
-    let (whole, pieces): (Vec<_>, Vec<_>) =
-        packets.into_values().partition(|p| p.iter().any(|o| o.point == "from_container"));
+    let (whole, pieces): (Vec<_>, Vec<_>) = packets
+        .into_values()
+        .partition(|p| p.iter().any(|o| o.point == "from_container"));
     let mut ladders: Vec<Ladder> = whole.into_iter().map(build).collect();
     for piece in pieces {
-        match ladders.iter_mut().find(|l| is_piece_of(&piece[0], &l.first)) {
+        match ladders
+            .iter_mut()
+            .find(|l| is_piece_of(&piece[0], &l.first))
+        {
             Some(ladder) => ladder.segments += 1,
             None => ladders.push(build(piece)),
         }
@@ -44,7 +51,16 @@ pub fn join(observations: &[Observation]) -> Vec<Ladder> {
 
 /// Whether `piece` is a TCP segment out of the inside of `whole`.
 fn is_piece_of(piece: &Observation, whole: &Observation) -> bool {
-    let flow = |o: &Observation| (o.vni, o.src.clone(), o.dst.clone(), o.proto, o.sport, o.dport);
+    let flow = |o: &Observation| {
+        (
+            o.vni,
+            o.src.clone(),
+            o.dst.clone(),
+            o.proto,
+            o.sport,
+            o.dport,
+        )
+    };
     let offset = piece.seq.wrapping_sub(whole.seq);
     piece.proto == 6
         && piece.payload > 0

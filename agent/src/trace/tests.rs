@@ -46,7 +46,9 @@ fn points(steps: &[Step]) -> Vec<String> {
 }
 
 fn true_points(way: &[Observation]) -> Vec<String> {
-    way.iter().map(|o| format!("{}:{}", o.node, o.point)).collect()
+    way.iter()
+        .map(|o| format!("{}:{}", o.node, o.point))
+        .collect()
 }
 
 #[test]
@@ -55,7 +57,12 @@ fn a_packet_through_a_hop_is_one_ladder_in_causal_order() {
     let ladders = join(&way);
     assert_eq!(ladders.len(), 1);
     assert_eq!(points(&ladders[0].steps), true_points(&way));
-    assert_eq!(ladders[0].outcome, Outcome::Delivered { endpoint: "red/front/web".into() });
+    assert_eq!(
+        ladders[0].outcome,
+        Outcome::Delivered {
+            endpoint: "red/front/web".into()
+        }
+    );
 }
 
 #[test]
@@ -63,9 +70,19 @@ fn an_arrival_that_nobody_reports_is_missing_and_nothing_is_invented() {
     let way = firewall([0, 0, 0]);
     let ladders = join(&way[..3]);
     let steps = &ladders[0].steps;
-    assert_eq!(points(steps), ["n1:from_container", "n1:chain_entry", "n1:encap", "n2:missing"]);
+    assert_eq!(
+        points(steps),
+        [
+            "n1:from_container",
+            "n1:chain_entry",
+            "n1:encap",
+            "n2:missing"
+        ]
+    );
     assert_eq!(ladders[0].outcome, Outcome::Unknown);
-    let Step::Missing { what, .. } = &steps[3] else { panic!("{steps:?}") };
+    let Step::Missing { what, .. } = &steps[3] else {
+        panic!("{steps:?}")
+    };
     assert_eq!(what, "not seen on n2 after n1 sent it there");
 }
 
@@ -76,7 +93,9 @@ fn a_hop_that_swallows_a_packet_is_named() {
     way[4].hop = "firewall".into();
     way[4].instance = "red/fw".into();
     let ladders = join(&way);
-    let Some(Step::Missing { what, .. }) = ladders[0].steps.last() else { panic!("{ladders:?}") };
+    let Some(Step::Missing { what, .. }) = ladders[0].steps.last() else {
+        panic!("{ladders:?}")
+    };
     assert_eq!(what, "not seen leaving hop firewall (red/fw)");
 }
 
@@ -87,7 +106,10 @@ fn a_drop_ends_the_ladder_with_its_reason() {
     way[2] = at("n1", 12, "drop", "");
     way[2].reason = "no_endpoint".into();
     let ladders = join(&way);
-    let dropped = Outcome::Dropped { node: "n1".into(), reason: "no_endpoint".into() };
+    let dropped = Outcome::Dropped {
+        node: "n1".into(),
+        reason: "no_endpoint".into(),
+    };
     assert_eq!(ladders[0].outcome, dropped);
 }
 
@@ -104,9 +126,20 @@ fn packets_with_equal_hashes_stay_apart() {
 
 #[test]
 fn a_node_that_did_not_listen_leaves_a_gap() {
-    let way: Vec<_> = firewall([0, 0, 0]).into_iter().filter(|o| o.node != "n2").collect();
+    let way: Vec<_> = firewall([0, 0, 0])
+        .into_iter()
+        .filter(|o| o.node != "n2")
+        .collect();
     let ladders = join(&way);
-    let expected = ["n1:from_container", "n1:chain_entry", "n1:encap", "n2:missing", "n2:missing", "n3:decap", "n3:to_container"];
+    let expected = [
+        "n1:from_container",
+        "n1:chain_entry",
+        "n1:encap",
+        "n2:missing",
+        "n2:missing",
+        "n3:decap",
+        "n3:to_container",
+    ];
     assert_eq!(points(&ladders[0].steps), expected);
 }
 

@@ -1,0 +1,5 @@
+//! The gRPC service.
+mod fault;
+//mod list;
+mod peers;
+mod resolve;

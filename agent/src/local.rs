@@ -1,0 +1,275 @@
+//! What this node must remember itself, so that a restart of anything changes nothing: its id, which
+//! ports and addresses its containers have, which chain versions it classifies.
+//!
+//! Written and fsynced before the world is changed accordingly. Port ids only grow.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use weft_ebpf_abi::PORT_ID_MAX;
+use weft_overlay::{
+    ContainerRef, EndpointName, EndpointRef, InterfaceName, Mac, NetworkRef, NodeId, PortId, Vni,
+};
+
+/// Format of the file.
+const FORMAT: u32 = 1;
+
+/// A node's memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalState {
+    /// Format of the file.
+    pub format: u32,
+    /// The node's id, once it is registered.
+    #[serde(default)]
+    pub node_id: Option<NodeId>,
+    /// The next port id.
+    pub next_port: u32,
+    /// The containers that have something here.
+    #[serde(default)]
+    pub containers: BTreeMap<ContainerRef, LocalContainer>,
+    /// `tenant/chain` -> the version that this node classifies by.
+    #[serde(default)]
+    pub classified: BTreeMap<String, u64>,
+}
+
+impl Default for LocalState {
+    fn default() -> Self {
+        Self {
+            format: FORMAT,
+            node_id: None,
+            next_port: 1,
+            containers: BTreeMap::new(),
+            classified: BTreeMap::new(),
+        }
+    }
+}
+
+/// A container's life on this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalContainer {
+    /// The spec's uid that it was made from.
+    pub uid: String,
+    /// Its interfaces, in order.
+    pub interfaces: Vec<LocalInterface>,
+    /// How often its process was started again.
+    #[serde(default)]
+    pub restarts: u32,
+    /// When its process was last started, Unix ms.
+    #[serde(default)]
+    pub started: Option<u64>,
+    /// How it ended, when it is not to be started again by itself.
+    #[serde(default)]
+    pub ended: Option<Ended>,
+}
+
+/// Why a container stays down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ended {
+    /// Exit code, or 128 + signal.
+    pub exit: Option<i32>,
+    /// The user stopped it: started again when the spec says so.
+    pub stopped: bool,
+    /// What went wrong.
+    #[serde(default)]
+    pub message: Option<String>,
+}
+
+/// An interface of a container here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalInterface {
+    /// Its name inside.
+    pub interface: InterfaceName,
+    /// The endpoint it is.
+    pub endpoint: EndpointName,
+    /// Its network.
+    pub network: NetworkRef,
+    /// The network's VNI.
+    pub vni: Vni,
+    /// Its addresses; none for a hop's.
+    pub addresses: Vec<IpAddr>,
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// Its port.
+    pub port: PortId,
+    /// Whether it is a hop's.
+    pub hop: bool,
+}
+
+impl LocalInterface {
+    /// The host end's name: `wv` and the port id.
+    pub fn host_name(&self) -> String {
+        format!("wv{:06x}", self.port.0)
+    }
+    /// The endpoint in full.
+    pub fn endpoint_ref(&self) -> EndpointRef {
+        EndpointRef {
+            tenant: self.network.tenant.clone(),
+            network: self.network.network.clone(),
+            endpoint: self.endpoint.clone(),
+        }
+    }
+}
+
+impl LocalState {
+    /// Every interface here, with its container.
+    pub fn interfaces(&self) -> impl Iterator<Item = (&ContainerRef, &LocalInterface)> {
+        self.containers
+            .iter()
+            .flat_map(|(c, l)| l.interfaces.iter().map(move |i| (c, i)))
+    }
+
+    /// The interface with this port.
+    pub fn by_port(&self, port: u32) -> Option<(&ContainerRef, &LocalInterface)> {
+        self.interfaces().find(|(_, i)| i.port.0 == port)
+    }
+
+    /// Takes the next port id; `None` when all 2^24-1 were used.
+    pub fn take_port(&mut self) -> Option<PortId> {
+        let port = self.next_port;
+        if port > PORT_ID_MAX {
+            return None;
+        }
+        self.next_port += 1;
+        Some(PortId(port))
+    }
+}
+
+/// Why the memory could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// The file could not be read or written.
+    #[error(
+        "node state {path}: {source}\nhelp: check that the state directory exists, is writable and not full"
+    )]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        source: io::Error,
+    },
+    /// The file is not a node's memory.
+    #[error(
+        "node state {path}: {cause}\nhelp: it was written by another version or damaged; restore it, or move it away to start as a new node"
+    )]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        cause: String,
+    },
+}
+
+/// The file that holds the memory.
+#[derive(Debug)]
+pub struct LocalFile {
+    path: PathBuf,
+    state: LocalState,
+}
+
+impl LocalFile {
+    /// Reads the memory, or begins one when there is no file.
+    pub fn open(state_dir: &Path) -> Result<LocalFile, LocalError> {
+        let path = state_dir.join("node.json");
+        let io = |source| LocalError::Io {
+            path: path.clone(),
+            source,
+        };
+        fs::create_dir_all(state_dir).map_err(io)?;
+        let state = match fs::read(&path) {
+            Ok(text) => {
+                let format = |cause: String| LocalError::Format {
+                    path: path.clone(),
+                    cause,
+                };
+                let state: LocalState =
+                    serde_json::from_slice(&text).map_err(|e| format(e.to_string()))?;
+                if state.format != FORMAT {
+                    return Err(format(format!("format {} is not {FORMAT}", state.format)));
+                }
+                state
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => LocalState::default(),
+            Err(e) => return Err(io(e)),
+        };
+        Ok(LocalFile { path, state })
+    }
+
+    /// What is remembered.
+    pub fn get(&self) -> &LocalState {
+        &self.state
+    }
+
+    /// Changes the memory; it is on disk when this returns. On an error nothing is changed.
+    pub fn change<T>(
+        &mut self,
+        change: impl FnOnce(&mut LocalState) -> T,
+    ) -> Result<T, LocalError> {
+        let mut next = self.state.clone();
+        let result = change(&mut next);
+        if next != self.state {
+            self.write(&next).map_err(|source| LocalError::Io {
+                path: self.path.clone(),
+                source,
+            })?;
+            self.state = next;
+        }
+        Ok(result)
+    }
+
+    fn write(&self, state: &LocalState) -> io::Result<()> {
+        let temporary = self.path.with_extension("json.new");
+        let mut file = File::create(&temporary)?;
+        file.write_all(&serde_json::to_vec_pretty(state)?)?;
+        file.sync_all()?;
+        fs::rename(&temporary, &self.path)?;
+        match self.path.parent() {
+            Some(dir) => File::open(dir)?.sync_all(),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_never_given_twice_even_over_restarts() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = LocalFile::open(dir.path()).unwrap();
+        let first = file.change(LocalState::take_port).unwrap();
+        let mut again = LocalFile::open(dir.path()).unwrap();
+        assert_eq!(again.get(), file.get());
+        let second = again.change(LocalState::take_port).unwrap();
+        assert_eq!((first, second), (Some(PortId(1)), Some(PortId(2))));
+    }
+
+    #[test]
+    fn ports_run_out_instead_of_wrapping() {
+        let mut state = LocalState {
+            next_port: PORT_ID_MAX,
+            ..LocalState::default()
+        };
+        assert_eq!(state.take_port(), Some(PortId(PORT_ID_MAX)));
+        assert_eq!(state.take_port(), None);
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused_with_the_next_step() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("node.json"), b"{").unwrap();
+        let text = LocalFile::open(dir.path()).unwrap_err().to_string();
+        assert!(
+            text.contains("node.json") && text.contains("help: "),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,295 @@
+//! A container that is wanted: names checked, placed if the user named no node.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use weft_overlay::allocate::{AddressError, AddressPool};
+use weft_overlay::documents::{ContainerSpec, InterfaceSpec};
+use weft_overlay::keys::Key;
+use weft_overlay::naming::name_interfaces;
+use weft_overlay::site::{Attachment, Container};
+use weft_overlay::{ContainerRef, EndpointRef, NetworkRef, NodeName};
+
+use super::{Action, Planned, Refusal, Write, known};
+use crate::mirror::State;
+
+/// Plans an apply of a container; `uid` is used if it is to be made (anew).
+pub fn container(state: &State, wanted: &Container, uid: String) -> Result<Planned, Refusal> {
+    let subject = format!("container {}", wanted.name);
+    let key = Key::Container(wanted.name.clone());
+    if state.is_unreadable(&key) {
+        return Err(Refusal::unreadable(subject));
+    }
+    if wanted.command.is_empty() {
+        return Err(Refusal::invalid(
+            subject,
+            "has no command",
+            "say what it runs, e.g. command = [\"sleep\", \"infinity\"]",
+        ));
+    }
+    let tenant = &wanted.name.tenant;
+    if !state.tenants.contains_key(tenant) {
+        let help = format!(
+            "{}; a tenant is made with its first network: `weft network create {tenant}/NAME --cidr CIDR`",
+            known("tenant", state.tenants.keys())
+        );
+        return Err(Refusal::not_found(
+            subject,
+            format!("tenant {tenant} does not exist"),
+            help,
+        ));
+    }
+    let interfaces = interfaces(state, wanted, &subject)?;
+    let present = state.containers.get(&wanted.name);
+    let node = match (&wanted.node, present) {
+        (Some(node), _) => {
+            check_node(state, node, &subject)?;
+            node.clone()
+        }
+        (None, Some(doc)) => doc.value.node.clone(),
+        (None, None) => place(state, &subject)?,
+    };
+    let mut spec = ContainerSpec {
+        uid,
+        image: wanted.image.clone(),
+        command: wanted.command.clone(),
+        env: wanted.env.clone(),
+        interfaces,
+        labels: wanted.labels.clone(),
+        capabilities: wanted.capabilities.clone(),
+        resources: wanted.resources.clone(),
+        restart: wanted.restart,
+        node: node.clone(),
+        running: true,
+    };
+    let detail = format!("on {node}");
+    let action = match present {
+        Some(doc) => {
+            let same = ContainerSpec {
+                uid: doc.value.uid.clone(),
+                ..spec.clone()
+            };
+            if same == doc.value {
+                return Ok(Planned::unchanged(detail));
+            }
+            // Started again as it was, or with other labels only: the same life goes on.
+            let lives_on = ContainerSpec {
+                running: true,
+                labels: same.labels.clone(),
+                restart: same.restart,
+                ..doc.value.clone()
+            };
+            if lives_on == same {
+                spec = same;
+            }
+            Action::Update
+        }
+        None => Action::Create,
+    };
+    let mut write = Write::default();
+    for network in spec
+        .interfaces
+        .iter()
+        .map(|i| &i.network)
+        .collect::<BTreeSet<_>>()
+    {
+        let network = NetworkRef {
+            tenant: tenant.clone(),
+            network: network.clone(),
+        };
+        if let Some(doc) = state.networks.get(&network) {
+            write.require(&Key::Network(network), doc.revision);
+        }
+    }
+    write.put(&key, &spec, present.map(|d| d.revision));
+    Ok(Planned {
+        action,
+        detail,
+        write,
+    })
+}
+
+fn interfaces(
+    state: &State,
+    wanted: &Container,
+    subject: &str,
+) -> Result<Vec<InterfaceSpec>, Refusal> {
+    let tenant = &wanted.name.tenant;
+    let mut specs = Vec::new();
+    for attachment in &wanted.networks {
+        let (network, spec) = interface(attachment);
+        if network.tenant != *tenant {
+            let help = format!(
+                "use a network of tenant {tenant}, or make the container in tenant {}",
+                network.tenant
+            );
+            return Err(Refusal::invalid(
+                subject,
+                format!("network {network} is of another tenant"),
+                help,
+            ));
+        }
+        if !state.networks.contains_key(&network) {
+            let mine = state.networks.keys().filter(|n| n.tenant == *tenant);
+            let help = format!(
+                "{}; make it with `weft network create {network} --cidr CIDR`",
+                known("network", mine)
+            );
+            return Err(Refusal::not_found(
+                subject,
+                format!("network {network} does not exist"),
+                help,
+            ));
+        }
+        specs.push(spec);
+    }
+    let named = name_interfaces(&wanted.name, &specs)
+        .map_err(|e| Refusal::invalid(subject, &e, e.help()))?;
+    let taken = endpoint_names(state, &wanted.name);
+    for i in &named {
+        if let Some(other) = taken.get(&i.endpoint) {
+            let cause = format!("endpoint {} belongs to container {other}", i.endpoint);
+            return Err(Refusal::state(
+                subject,
+                cause,
+                "choose another name for the container or the interface",
+            ));
+        }
+        if let Some(address) = i.spec.address {
+            check_address(state, &i.endpoint, i.spec.hop, address, subject)?;
+        }
+    }
+    Ok(named
+        .into_iter()
+        .map(|i| InterfaceSpec {
+            name: Some(i.name),
+            ..i.spec
+        })
+        .collect())
+}
+
+fn interface(attachment: &Attachment) -> (NetworkRef, InterfaceSpec) {
+    match attachment {
+        Attachment::Name(network) => {
+            let spec = InterfaceSpec {
+                network: network.network.clone(),
+                name: None,
+                address: None,
+                hop: false,
+            };
+            (network.clone(), spec)
+        }
+        Attachment::Full(t) => {
+            let spec = InterfaceSpec {
+                network: t.network.network.clone(),
+                name: t.interface.clone(),
+                address: t.address,
+                hop: t.hop,
+            };
+            (t.network.clone(), spec)
+        }
+    }
+}
+
+/// Endpoint names that other containers of the tenant have or are about to have.
+fn endpoint_names(state: &State, except: &ContainerRef) -> BTreeMap<EndpointRef, ContainerRef> {
+    let others = state
+        .containers
+        .iter()
+        .filter(|(c, _)| c.tenant == except.tenant && *c != except);
+    others
+        .filter_map(|(c, doc)| Some((c, name_interfaces(c, &doc.value.interfaces).ok()?)))
+        .flat_map(|(c, named)| named.into_iter().map(move |i| (i.endpoint, c.clone())))
+        .collect()
+}
+
+/// A fixed address must be one that an endpoint of the network can have, and free but for itself.
+fn check_address(
+    state: &State,
+    endpoint: &EndpointRef,
+    hop: bool,
+    address: IpAddr,
+    subject: &str,
+) -> Result<(), Refusal> {
+    if hop {
+        let cause = format!("interface {} of a hop has an address", endpoint.endpoint);
+        return Err(Refusal::invalid(
+            subject,
+            cause,
+            "leave `address` out: hop interfaces have none",
+        ));
+    }
+    let network = NetworkRef {
+        tenant: endpoint.tenant.clone(),
+        network: endpoint.network.clone(),
+    };
+    let Some(doc) = state.networks.get(&network) else {
+        return Ok(());
+    };
+    let used: BTreeSet<IpAddr> = state
+        .endpoints_of(&network)
+        .filter(|(e, _)| *e != endpoint)
+        .flat_map(|(_, d)| d.addresses.iter().copied())
+        .collect();
+    let none = BTreeSet::new();
+    let pool = AddressPool {
+        spec: &doc.value,
+        own: &BTreeSet::new(),
+        used: &used,
+        claimed: &none,
+    };
+    match pool.fixed(address) {
+        Ok(_) => Ok(()),
+        Err(error @ AddressError::Taken(_)) => {
+            let holder = state
+                .endpoints_of(&network)
+                .find(|(_, d)| d.addresses.contains(&address))
+                .map_or_else(String::new, |(e, _)| format!(" ({e})"));
+            Err(Refusal::state(
+                subject,
+                format!("{error}{holder}"),
+                error.help(),
+            ))
+        }
+        Err(error) => Err(Refusal::invalid(subject, &error, error.help())),
+    }
+}
+
+fn check_node(state: &State, node: &NodeName, subject: &str) -> Result<(), Refusal> {
+    if state.nodes.contains_key(node) {
+        return Ok(());
+    }
+    let help = format!(
+        "{}; or leave the node out",
+        known("node", state.nodes.keys())
+    );
+    Err(Refusal::not_found(
+        subject,
+        format!("node {node} does not exist"),
+        help,
+    ))
+}
+
+/// The alive node with the fewest containers; the first by name among equals.
+fn place(state: &State, subject: &str) -> Result<NodeName, Refusal> {
+    let count = |node: &NodeName| {
+        state
+            .containers
+            .values()
+            .filter(|d| d.value.node == *node)
+            .count()
+    };
+    state
+        .nodes
+        .keys()
+        .filter(|n| state.is_alive(n))
+        .min_by_key(|n| (count(n), (*n).clone()))
+        .cloned()
+        .ok_or_else(|| {
+            Refusal::state(
+                subject,
+                "no node is alive to run it",
+                "`weft node ls` shows the nodes; start one with `weft node run`",
+            )
+        })
+}
