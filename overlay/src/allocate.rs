@@ -158,7 +158,8 @@ impl AddressPool<'_> {
     }
 }
 
-fn number(address: IpAddr) -> u128 {
+/// An address as the number that it is.
+pub(crate) fn number(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(a) => u128::from(u32::from(a)),
         IpAddr::V6(a) => u128::from(a),

@@ -11,10 +11,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Range;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::allocate::number;
 use crate::documents::SubnetLease;
 use crate::names::NodeName;
 
@@ -250,20 +252,28 @@ fn millis(duration: Duration) -> u64 {
 /// The first subnet, from the node's own starting place on and around, that overlaps no lease.
 fn never_leased(request: &LeaseRequest<'_>) -> Option<IpNet> {
     let total = subnet_count(request);
-    let taken: BTreeSet<u128> = request
+    let mut taken: Vec<Range<u128>> = request
         .leases
         .keys()
-        .flat_map(|net| covered(request, net))
+        .filter(|net| request.cidr.contains(*net))
+        .map(|net| covered(request, net))
         .collect();
-    if taken.len() as u128 >= total {
-        return None;
-    }
+    taken.sort_by_key(|range| range.start);
     let start = u128::from(name_hash(request.node)) % total;
-    // Not more steps than there are taken subnets, and one.
-    let index = (0..=taken.len() as u128)
-        .map(|step| (start + step) % total)
-        .find(|index| !taken.contains(index))?;
+    let index = first_gap(&taken, start..total).or_else(|| first_gap(&taken, 0..start))?;
     nth_subnet(request, index)
+}
+
+/// The first number of `within` that no range of `taken` (sorted by start) covers.
+fn first_gap(taken: &[Range<u128>], within: Range<u128>) -> Option<u128> {
+    let mut next = within.start;
+    for range in taken {
+        if range.start > next {
+            break;
+        }
+        next = next.max(range.end);
+    }
+    (next < within.end).then_some(next)
 }
 
 fn longest_held(request: &LeaseRequest<'_>) -> Option<(IpNet, i64)> {
@@ -309,20 +319,12 @@ fn subnet_count(request: &LeaseRequest<'_>) -> u128 {
     1u128.checked_shl(u32::from(bits)).unwrap_or(u128::MAX)
 }
 
-/// The numbers of the subnets that a lease covers, also if it was made with another length. A lease
-/// that covers very many (shorter by more than 16 bits) blocks its first 65,536.
-fn covered(request: &LeaseRequest<'_>, lease: &IpNet) -> std::ops::Range<u128> {
-    if !request.cidr.contains(lease) {
-        return 0..0;
-    }
-    let offset = number(lease.network()) - number(request.cidr.network());
+/// The numbers of the subnets that a lease of the range covers, also if it was made with another length.
+fn covered(request: &LeaseRequest<'_>, lease: &IpNet) -> Range<u128> {
+    let base = number(request.cidr.network());
     let shift = u32::from(request.cidr.max_prefix_len() - request.subnet_len);
-    let first = offset.checked_shr(shift).unwrap_or(0);
-    let extra = request
-        .subnet_len
-        .saturating_sub(lease.prefix_len())
-        .min(16);
-    first..first + (1 << extra)
+    let nth = |address: IpAddr| (number(address) - base).checked_shr(shift).unwrap_or(0);
+    nth(lease.network())..nth(lease.broadcast()) + 1
 }
 
 fn nth_subnet(request: &LeaseRequest<'_>, index: u128) -> Option<IpNet> {
@@ -335,13 +337,6 @@ fn nth_subnet(request: &LeaseRequest<'_>, index: u128) -> Option<IpNet> {
         IpNet::V6(_) => Ipv6Net::new(first.into(), request.subnet_len)
             .ok()
             .map(IpNet::V6),
-    }
-}
-
-fn number(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(a) => u128::from(u32::from(a)),
-        IpAddr::V6(a) => u128::from(a),
     }
 }
 

@@ -6,7 +6,7 @@ use netlink_packet_route::link::{InfoData, InfoVeth, LinkMessage};
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan};
 
 use super::error::io_error;
-use super::{LinkError, LinkInfo, LinkKind, Netlink, VethSpec, VxlanInfo, VxlanSpec, sysctl};
+use super::{LinkError, LinkInfo, LinkKind, Netlink, VethSpec, VxlanSpec, sysctl};
 
 impl Netlink {
     /// A VXLAN device as `spec` says, up; its number. One with another port or other flags is made
@@ -14,13 +14,7 @@ impl Netlink {
     pub async fn ensure_vxlan(&self, spec: &VxlanSpec) -> Result<u32, LinkError> {
         let verb = "create VXLAN device";
         let name = spec.name.as_str();
-        let right = VxlanInfo {
-            port: spec.port,
-            external: true,
-            learning: false,
-            udp_csum: true,
-            udp6_zero_csum_tx: false,
-        };
+        let right = spec.flags();
         if let Some(link) = self.of_kind(verb, name, LinkKind::Vxlan).await?
             && link.vxlan != Some(right)
         {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use super::{DesiredLink, LinkError, LinkInfo, LinkKind, Netlink, VethSpec, VxlanInfo};
+use super::{DesiredLink, LinkError, LinkInfo, LinkKind, Netlink, VethSpec};
 
 /// One step towards the desired links.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,20 +88,14 @@ fn is_right(want: &DesiredLink, link: &LinkInfo) -> bool {
         DesiredLink::Veth(spec) => spec.mac,
         DesiredLink::Bridge(_) => None,
     };
-    let port = match want {
-        DesiredLink::Vxlan(spec) => Some(VxlanInfo {
-            port: spec.port,
-            external: true,
-            learning: false,
-            udp_csum: true,
-            udp6_zero_csum_tx: false,
-        }),
+    let flags = match want {
+        DesiredLink::Vxlan(spec) => Some(spec.flags()),
         _ => None,
     };
     want.kind() == link.kind
         && want.mtu().is_none_or(|mtu| mtu == link.mtu)
         && mac.is_none_or(|mac| Some(mac) == link.mac)
-        && (link.kind != LinkKind::Vxlan || port == link.vxlan)
+        && (link.kind != LinkKind::Vxlan || flags == link.vxlan)
 }
 
 /// Applies a plan; `peer_netns` says where the other end of a pair belongs (`None`: gone). Goes on

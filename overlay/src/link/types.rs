@@ -83,6 +83,17 @@ impl VxlanSpec {
             mac: None,
         }
     }
+
+    /// What a device made by it is set to.
+    pub fn flags(&self) -> VxlanInfo {
+        VxlanInfo {
+            port: self.port,
+            external: true,
+            learning: false,
+            udp_csum: true,
+            udp6_zero_csum_tx: false,
+        }
+    }
 }
 
 /// A veth pair.
