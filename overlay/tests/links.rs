@@ -428,6 +428,10 @@ async fn plans_bring_links_to_what_is_desired() {
     );
     assert!(seen.iter().any(|l| l.name == "docker0"), "not ours");
     assert!(!seen.iter().any(|l| l.name == "wf9"), "ours, not wanted");
+    assert_eq!(
+        sysctl::read(&here, "net/ipv6/conf/wf1/disable_ipv6").expect("read"),
+        "1"
+    );
 
     netlink.set_down("wfbr").await.expect("down");
     netlink.delete_link("wfvx").await.expect("deleted");

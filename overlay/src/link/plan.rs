@@ -115,10 +115,7 @@ pub async fn apply(
                 netlink.ensure_bridge(name).await.map(drop)
             }
             LinkOp::Ensure(DesiredLink::Veth(spec)) => match peer_netns(spec) {
-                Some(netns) => netlink
-                    .ensure_veth(spec, Some(netns.as_fd()))
-                    .await
-                    .map(drop),
+                Some(netns) => ensure_port(netlink, spec, &netns).await,
                 None => Err(LinkError::NoPeer {
                     link: spec.name.clone(),
                 }),
@@ -127,4 +124,14 @@ pub async fn apply(
         errors.extend(result.err());
     }
     errors
+}
+
+/// A port: a pair whose end here has nothing of the node's own to say to the container.
+async fn ensure_port(
+    netlink: &Netlink,
+    spec: &VethSpec,
+    peer_netns: &OwnedFd,
+) -> Result<(), LinkError> {
+    netlink.ensure_veth(spec, Some(peer_netns.as_fd())).await?;
+    netlink.quiet(&spec.name).await
 }

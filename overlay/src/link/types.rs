@@ -118,7 +118,7 @@ pub enum DesiredLink {
     Vxlan(VxlanSpec),
     /// A bridge, by name.
     Bridge(String),
-    /// This end of a pair.
+    /// A port: this end of a pair, without IPv6 of its own.
     Veth(VethSpec),
 }
 
