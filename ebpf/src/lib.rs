@@ -1,1 +1,34 @@
-//! Under construction.
+//! The datapath's keeper: loads the BPF programs, pins them, attaches them, fills their maps.
+//!
+//! - `datapath`: opening (take over pins of the same ABI, rebuild others).
+//! - `attach`: programs onto interfaces, links pinned by interface index.
+//! - `tables`, `sync`: what the maps should hold, and making it so by difference.
+//! - `counters`, `events`: what the programs tell.
+//! - `bpffs`, `features`: what the kernel gives.
+//! - `pods`: the one place that says the abi's structs are plain bytes.
+//!
+//! Never: decides what should be in a table.
+
+pub mod bpffs;
+mod attach;
+mod counters;
+mod datapath;
+mod error;
+mod events;
+pub mod features;
+mod pods;
+mod sync;
+mod tables;
+
+#[cfg(test)]
+mod tests;
+
+pub use datapath::{Datapath, OpenConfig};
+pub use error::Error;
+pub use events::{EventReader, Events};
+pub use sync::SyncReport;
+pub use tables::Tables;
+pub use weft_ebpf_abi as abi;
+
+/// The programs, built by `cargo xtask bpf` from `ebpf/programs` and checked in.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../prebuilt/weft.bpf.o");

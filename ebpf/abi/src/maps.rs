@@ -19,6 +19,8 @@
 //! | `drops` | per-CPU array | reason `u32` | `u64` packets | programs |
 //! | `port_stats` | per-CPU hash | port id `u32` | [`PortStats`] | programs |
 //! | `trace_filter` | array[1] | 0 | [`TraceFilter`](crate::TraceFilter) | agent |
+//! | `events_lost` | per-CPU array[1] | 0 | `u64` events | programs |
+//! | `decision` | per-CPU array[1] | 0 | [`Decision`] | programs, for tests |
 //! | `events` | ring buffer | | [`TraceEvent`](crate::TraceEvent) | programs |
 
 /// What the programs must know of their node.
@@ -329,6 +331,33 @@ pub struct PortStats {
     pub drops: u64,
 }
 
+/// [`Decision::action`]: dropped, with a reason.
+pub const ACTION_DROP: u32 = 1;
+/// [`Decision::action`]: into the container behind `target` (ifindex).
+pub const ACTION_LOCAL: u32 = 2;
+/// [`Decision::action`]: over the tunnel to node `target`.
+pub const ACTION_TUNNEL: u32 = 3;
+/// [`Decision::action`]: answered in place.
+pub const ACTION_ANSWER: u32 = 4;
+/// [`Decision::action`]: consumed without a fault (a probe, an announcement).
+pub const ACTION_IGNORE: u32 = 5;
+
+/// What the programs decided about the last packet on a CPU; read by tests.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// `ACTION_*`.
+    pub action: u32,
+    /// By action: ifindex or node id.
+    pub target: u32,
+    /// The network's VNI.
+    pub vni: u32,
+    /// A [`DropReason`](crate::DropReason) as a number, or 0.
+    pub reason: u32,
+    /// Steering id, 0 = none.
+    pub steer: u32,
+}
+
 macro_rules! assert_sizes {
     ($($type:ty = $size:expr),* $(,)?) => { $(const _: () = assert!(core::mem::size_of::<$type>() == $size);)* };
 }
@@ -336,4 +365,5 @@ assert_sizes! {
     NodeConfig = 32, Port = 20, EndpointKey = 20, Endpoint = 20, Network = 64, SubnetKey = 20,
     Subnet = 4, Node = 24, VtepKey = 16, ClassKey = 20, ClassCidrKey = 20, PairKey = 12, Rule = 16,
     Rules = 260, Stage = 16, SlotKey = 8, Position = 32, FlowKey = 48, Flow = 16, PortStats = 40,
+    Decision = 20,
 }

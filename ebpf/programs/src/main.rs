@@ -1,0 +1,289 @@
+//! The datapath: `from_container` on the host end of every endpoint's veth, `from_overlay` on the VXLAN
+//! device. Each packet is judged once, where it enters; everything else is a redirect.
+//!
+//! No packet is sent twice through these programs on a node without leaving through a container or the
+//! tunnel, so redirect cycles can only be made by hops; every pass through a hop is one of a chain's
+//! finite stages.
+#![no_std]
+#![no_main]
+
+mod maps;
+mod packet;
+mod report;
+mod resolve;
+mod select;
+mod send;
+
+use aya_ebpf::{
+    bindings::{BPF_F_TUNINFO_IPV6, bpf_tunnel_key},
+    helpers::generated::{bpf_skb_get_tunnel_key, bpf_skb_pull_data, bpf_skb_set_tunnel_key},
+    macros::classifier,
+    programs::TcContext,
+};
+use packet::{ETH_P_ARP, Packet, PROTO_ICMP6};
+use report::Skb;
+use weft_ebpf_abi::{
+    DropReason, EndpointKey, GATEWAY_MAC, NETWORK_CHAINS, PORT_HOP, Port, SteerFace, TracePoint,
+    VtepKey, mapped, port_of, steer_of,
+};
+
+/// Bytes that are made linear before parsing: Ethernet, IPv6, TCP and the first payload.
+const PULL: u32 = 128;
+
+#[classifier]
+pub fn from_container(ctx: TcContext) -> i32 {
+    let skb = ctx.skb.skb;
+    let mut p = Packet::new();
+    p.len = ctx.len();
+    // SAFETY: the context is the program's own.
+    p.ifindex = unsafe { (*skb).ifindex };
+    // SAFETY: a plain helper; a failure shows as a short packet.
+    unsafe { bpf_skb_pull_data(skb, if p.len < PULL { p.len } else { PULL }) };
+    let Some(port) = (unsafe { maps::PORTS.get(p.ifindex) }) else {
+        return report::drop(&p, DropReason::UnknownPort as u32);
+    };
+    p.port = port.port;
+    p.vni = port.vni;
+    report::count(p.port, p.len, 1);
+    if !packet::ethernet(skb, &mut p) {
+        return report::drop(&p, DropReason::Malformed as u32);
+    }
+    if port.flags & PORT_HOP != 0 { from_hop(skb, &mut p) } else { from_endpoint(skb, &mut p, port) }
+}
+
+/// A packet that an ordinary endpoint sent.
+#[inline(never)]
+fn from_endpoint(skb: Skb, p: &mut Packet, port: &Port) -> i32 {
+    let Some(network) = (unsafe { maps::NETWORKS.get(p.vni) }) else {
+        return report::drop(p, DropReason::UnknownVni as u32);
+    };
+    p.network_flags = network.flags;
+    if !resolve::same(&p.eth_src, &port.mac) {
+        let _ = packet::internet(skb, p);
+        report::filter(p);
+        return report::drop(p, DropReason::SpoofedMac as u32);
+    }
+    if p.ethertype == ETH_P_ARP {
+        return resolve::arp(skb, p, port, network);
+    }
+    let bad = packet::internet(skb, p);
+    report::filter(p);
+    if bad != 0 {
+        return report::drop(p, bad);
+    }
+    report::emit(p, TracePoint::FromContainer, 0);
+    if p.proto == PROTO_ICMP6 && p.icmp_type == 135 {
+        return resolve::neighbour(skb, p, port, network);
+    }
+    if p.eth_dst[0] & 1 != 0 {
+        return report::drop(p, DropReason::Multicast as u32);
+    }
+    if !resolve::same(&p.eth_dst, &GATEWAY_MAC) {
+        return report::drop(p, DropReason::ForeignMac as u32);
+    }
+    let own = EndpointKey { vni: p.vni, addr: p.src };
+    match unsafe { maps::ENDPOINTS.get(&own) } {
+        Some(endpoint) if endpoint.port == p.port && endpoint.ifindex == p.ifindex => {}
+        _ => return report::drop(p, DropReason::SpoofedAddress as u32),
+    }
+    if p.network_flags & NETWORK_CHAINS == 0 {
+        return send::to_destination(skb, p, 0);
+    }
+    enter_chain(skb, p)
+}
+
+#[inline(never)]
+fn enter_chain(skb: Skb, p: &mut Packet) -> i32 {
+    let mut steer = select::remembered(p);
+    if steer == select::NONE {
+        let stage = select::classify(p);
+        if stage >= select::DROP {
+            return report::drop(p, stage & 0xff);
+        }
+        if stage != 0 {
+            steer = select::position_in(p, stage);
+        }
+        if steer != select::NONE && steer >= select::DROP {
+            return report::drop(p, steer & 0xff);
+        }
+        if steer == select::NONE {
+            return send::to_destination(skb, p, 0);
+        }
+        select::remember(p, steer);
+    }
+    p.steer = steer;
+    report::emit(p, TracePoint::ChainEntry, 0);
+    send::to_position(skb, p, 0)
+}
+
+/// A frame that a hop sent: it must leave a position by the port that position leaves by.
+#[inline(never)]
+fn from_hop(skb: Skb, p: &mut Packet) -> i32 {
+    let bad = if p.ethertype == ETH_P_ARP { DropReason::HopStray as u32 } else { packet::internet(skb, p) };
+    report::filter(p);
+    if bad != 0 {
+        return report::drop(p, bad);
+    }
+    let (steer, answer) = match (steer_of(p.eth_dst), port_of(p.eth_src)) {
+        (Some(steer), Some(_)) => (steer, false),
+        _ => match (steer_of(p.eth_src), port_of(p.eth_dst)) {
+            (Some(steer), Some(_)) => (steer, true),
+            _ => return report::drop(p, DropReason::HopStray as u32),
+        },
+    };
+    let Some(position) = (unsafe { maps::POSITIONS.get(steer & !3) }) else {
+        return report::drop(p, DropReason::UnknownSteer as u32);
+    };
+    let entered_forward = match SteerFace::of(steer) {
+        SteerFace::EnterForward => true,
+        SteerFace::EnterReverse => false,
+        _ => return report::drop(p, DropReason::HopStray as u32),
+    };
+    // The hop's own answer turns round: it leaves by the port it entered.
+    let forward = entered_forward != answer;
+    let leaves_by = if forward { position.out_port } else { position.in_port };
+    if leaves_by != p.port || position.vni != p.vni {
+        return report::drop(p, DropReason::HopStray as u32);
+    }
+    p.steer = if forward { SteerFace::EnterForward } else { SteerFace::EnterReverse }.id(steer);
+    report::emit(p, TracePoint::FromHop, 0);
+    let next = if forward { position.next_forward } else { position.next_reverse };
+    leave_hop(skb, p, next, forward as u32)
+}
+
+#[inline(never)]
+fn leave_hop(skb: Skb, p: &mut Packet, next: u32, forward: u32) -> i32 {
+    if next != 0 {
+        let mut steer = select::remembered(p);
+        if steer == select::NONE {
+            steer = select::position_in(p, next);
+            if steer != select::NONE && steer >= select::DROP {
+                return report::drop(p, steer & 0xff);
+            }
+            if steer != select::NONE {
+                select::remember(p, steer);
+            }
+        }
+        if steer != select::NONE {
+            p.steer = steer;
+            return send::to_position(skb, p, 0);
+        }
+    }
+    let face = if forward != 0 { SteerFace::EndForward } else { SteerFace::EndReverse };
+    p.steer = face.id(p.steer);
+    send::to_destination(skb, p, 0)
+}
+
+#[classifier]
+pub fn from_overlay(ctx: TcContext) -> i32 {
+    overlay(ctx.skb.skb)
+}
+
+/// Entry for tests: under `BPF_PROG_TEST_RUN` there is no tunnel, so one is set from the packet's mark
+/// (VNI) and first control word (outer IPv4 source), then the same code runs.
+#[classifier]
+pub fn from_overlay_test(ctx: TcContext) -> i32 {
+    let skb = ctx.skb.skb;
+    // SAFETY: integers only; all zero is a valid value.
+    let mut key: bpf_tunnel_key = unsafe { core::mem::zeroed() };
+    // SAFETY: the context is the program's own.
+    unsafe {
+        key.tunnel_id = (*skb).mark;
+        key.__bindgen_anon_3.local_ipv4 = (*skb).cb[0];
+        key.__bindgen_anon_1.remote_ipv4 = (*skb).cb[0];
+        if bpf_skb_set_tunnel_key(skb, &mut key, size_of::<bpf_tunnel_key>() as u32, 0) != 0 {
+            return -1;
+        }
+    }
+    overlay(skb)
+}
+
+#[inline(always)]
+fn overlay(skb: Skb) -> i32 {
+    let mut p = Packet::new();
+    // SAFETY: the context is the program's own; a failed pull shows as a short packet.
+    unsafe {
+        p.len = (*skb).len;
+        p.ifindex = (*skb).ifindex;
+        bpf_skb_pull_data(skb, if p.len < PULL { p.len } else { PULL });
+    }
+    let mut sender = VtepKey { addr: [0; 16] };
+    if !tunnel_source(skb, &mut p, &mut sender) {
+        return report::drop(&p, DropReason::TunnelKey as u32);
+    }
+    let known = match unsafe { maps::VTEPS.get(&sender) } {
+        Some(node) => {
+            p.peer = *node;
+            true
+        }
+        None => false,
+    };
+    if !packet::ethernet(skb, &mut p) {
+        return report::drop(&p, DropReason::Malformed as u32);
+    }
+    let bad = packet::internet(skb, &mut p);
+    report::filter(&mut p);
+    if !known {
+        return report::drop(&p, DropReason::UnknownVtep as u32);
+    }
+    if bad != 0 {
+        return report::drop(&p, bad);
+    }
+    arrived(skb, &mut p)
+}
+
+#[inline(never)]
+fn arrived(skb: Skb, p: &mut Packet) -> i32 {
+    if unsafe { maps::NETWORKS.get(p.vni) }.is_none() {
+        return report::drop(p, DropReason::UnknownVni as u32);
+    }
+    if let Some(steer) = steer_of(p.eth_dst) {
+        p.steer = steer;
+        report::emit(p, TracePoint::Decap, 0);
+        return match SteerFace::of(steer) {
+            SteerFace::EnterForward | SteerFace::EnterReverse => send::to_position(skb, p, 1),
+            _ => send::to_destination(skb, p, 1),
+        };
+    }
+    report::emit(p, TracePoint::Decap, 0);
+    send::to_destination(skb, p, 1)
+}
+
+/// Reads VNI and outer source.
+#[inline(always)]
+fn tunnel_source(skb: Skb, p: &mut Packet, sender: &mut VtepKey) -> bool {
+    // SAFETY: integers only; all zero is a valid value.
+    let mut key: bpf_tunnel_key = unsafe { core::mem::zeroed() };
+    let size = size_of::<bpf_tunnel_key>() as u32;
+    // SAFETY: `key` is of this stack frame.
+    unsafe {
+        if bpf_skb_get_tunnel_key(skb, &mut key, size, 0) == 0 {
+            sender.addr = mapped(key.__bindgen_anon_1.remote_ipv4.to_be_bytes());
+        } else if bpf_skb_get_tunnel_key(skb, &mut key, size, BPF_F_TUNINFO_IPV6 as u64) == 0 {
+            let words = key.__bindgen_anon_1.remote_ipv6;
+            let mut i = 0;
+            while i < 4 {
+                let bytes = words[i].to_ne_bytes();
+                sender.addr[i * 4] = bytes[0];
+                sender.addr[i * 4 + 1] = bytes[1];
+                sender.addr[i * 4 + 2] = bytes[2];
+                sender.addr[i * 4 + 3] = bytes[3];
+                i += 1;
+            }
+        } else {
+            return false;
+        }
+    }
+    p.vni = key.tunnel_id;
+    true
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // SAFETY: never reached; the verifier refuses a program that could.
+    unsafe { core::hint::unreachable_unchecked() }
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,53 @@
+//! The maps, by the names and shapes of the abi crate. Hashes are not preallocated: a node with few
+//! endpoints pays for few.
+
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
+    macros::btf_map,
+};
+use weft_ebpf_abi as abi;
+
+const LAZY: usize = BPF_F_NO_PREALLOC as usize;
+
+#[btf_map(name = "config")]
+pub static CONFIG: Array<abi::NodeConfig, 1> = Array::new();
+#[btf_map(name = "ports")]
+pub static PORTS: HashMap<u32, abi::Port, 16384, LAZY> = HashMap::new();
+#[btf_map(name = "endpoints")]
+pub static ENDPOINTS: HashMap<abi::EndpointKey, abi::Endpoint, 131072, LAZY> = HashMap::new();
+#[btf_map(name = "networks")]
+pub static NETWORKS: HashMap<u32, abi::Network, 16384, LAZY> = HashMap::new();
+#[btf_map(name = "subnets")]
+pub static SUBNETS: HashMap<abi::SubnetKey, abi::Subnet, 131072, LAZY> = HashMap::new();
+#[btf_map(name = "nodes")]
+pub static NODES: HashMap<u32, abi::Node, 16384, LAZY> = HashMap::new();
+#[btf_map(name = "vteps")]
+pub static VTEPS: HashMap<abi::VtepKey, u32, 32768, LAZY> = HashMap::new();
+#[btf_map(name = "classes")]
+pub static CLASSES: HashMap<abi::ClassKey, u32, 131072, LAZY> = HashMap::new();
+#[btf_map(name = "class_cidrs")]
+pub static CLASS_CIDRS: LpmTrie<abi::ClassCidrKey, u32, 16384, LAZY> = LpmTrie::new();
+#[btf_map(name = "pairs")]
+pub static PAIRS: HashMap<abi::PairKey, abi::Rules, 16384, LAZY> = HashMap::new();
+#[btf_map(name = "stages")]
+pub static STAGES: HashMap<u32, abi::Stage, 16384, LAZY> = HashMap::new();
+#[btf_map(name = "slots")]
+pub static SLOTS: HashMap<abi::SlotKey, u32, 262144, LAZY> = HashMap::new();
+#[btf_map(name = "positions")]
+pub static POSITIONS: HashMap<u32, abi::Position, 65536, LAZY> = HashMap::new();
+#[btf_map(name = "flows")]
+pub static FLOWS: LruHashMap<abi::FlowKey, abi::Flow, 65536> = LruHashMap::new();
+#[btf_map(name = "drops")]
+pub static DROPS: PerCpuArray<u64, { abi::DropReason::SLOTS as usize }> = PerCpuArray::new();
+#[btf_map(name = "port_stats")]
+pub static PORT_STATS: PerCpuHashMap<u32, abi::PortStats, 16384, LAZY> = PerCpuHashMap::new();
+#[btf_map(name = "trace_filter")]
+pub static TRACE_FILTER: Array<abi::TraceFilter, 1> = Array::new();
+#[btf_map(name = "events")]
+pub static EVENTS: RingBuf<abi::TraceEvent, 1048576> = RingBuf::new();
+#[btf_map(name = "events_lost")]
+pub static EVENTS_LOST: PerCpuArray<u64, 1> = PerCpuArray::new();
+/// What the last run on this CPU decided; read by tests only.
+#[btf_map(name = "decision")]
+pub static DECISION: PerCpuArray<abi::Decision, 1> = PerCpuArray::new();

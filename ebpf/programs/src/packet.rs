@@ -1,0 +1,221 @@
+//! Reading a packet. Headers are copied to the stack by `bpf_skb_load_bytes`, which also works when the
+//! linear area holds only Ethernet. Nothing here looks at steering or tables.
+
+use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_load_bytes};
+use weft_ebpf_abi::{DropReason, mapped};
+
+pub const ETH_LEN: u32 = 14;
+pub const ETH_P_IP: u16 = 0x0800;
+pub const ETH_P_IPV6: u16 = 0x86dd;
+pub const ETH_P_ARP: u16 = 0x0806;
+pub const PROTO_ICMP: u8 = 1;
+pub const PROTO_TCP: u8 = 6;
+pub const PROTO_UDP: u8 = 17;
+pub const PROTO_ICMP6: u8 = 58;
+pub const TCP_SYN: u8 = 0x02;
+pub const TCP_ACK: u8 = 0x10;
+
+/// What is known of the packet in hand, and of where it is.
+#[repr(C)]
+pub struct Packet {
+    pub src: [u8; 16],
+    pub dst: [u8; 16],
+    pub identity: u64,
+    pub vni: u32,
+    pub port: u32,
+    pub ifindex: u32,
+    pub steer: u32,
+    pub peer: u32,
+    pub len: u32,
+    pub seq: u32,
+    pub payload: u32,
+    pub l4: u32,
+    /// 1 when the trace filter matched.
+    pub traced: u32,
+    pub network_flags: u32,
+    pub sport: u16,
+    pub dport: u16,
+    pub ip_id: u16,
+    pub ethertype: u16,
+    pub eth_dst: [u8; 6],
+    pub eth_src: [u8; 6],
+    pub proto: u8,
+    pub tcp_flags: u8,
+    pub icmp_type: u8,
+    /// 1 = a fragment that is not the first: it has no ports.
+    pub later_fragment: u8,
+}
+
+impl Packet {
+    pub const fn new() -> Self {
+        // SAFETY: integers only; all zero is a valid value.
+        unsafe { core::mem::zeroed() }
+    }
+}
+
+/// Copies `N` bytes at `offset`.
+#[inline(always)]
+pub fn load<const N: usize>(skb: *mut __sk_buff, offset: u32, into: &mut [u8; N]) -> bool {
+    // SAFETY: `into` is N bytes of this stack frame; the helper checks the packet's bounds.
+    unsafe { bpf_skb_load_bytes(skb.cast(), offset, into.as_mut_ptr().cast(), N as u32) == 0 }
+}
+
+#[inline(always)]
+pub fn be16(b: &[u8], i: usize) -> u16 {
+    u16::from_be_bytes([b[i], b[i + 1]])
+}
+
+#[inline(always)]
+fn be32(b: &[u8], i: usize) -> u32 {
+    u32::from_be_bytes([b[i], b[i + 1], b[i + 2], b[i + 3]])
+}
+
+#[inline(always)]
+pub fn mix(h: u64, v: u64) -> u64 {
+    let x = (h ^ v).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    x ^ (x >> 29)
+}
+
+#[inline(always)]
+pub fn half(a: &[u8; 16], upper: bool) -> u64 {
+    let i = if upper { 8 } else { 0 };
+    u64::from_ne_bytes([
+        a[i], a[i + 1], a[i + 2], a[i + 3], a[i + 4], a[i + 5], a[i + 6], a[i + 7],
+    ])
+}
+
+/// Reads the Ethernet header. False: too short.
+#[inline(always)]
+pub fn ethernet(skb: *mut __sk_buff, p: &mut Packet) -> bool {
+    let mut eth = [0u8; 14];
+    if !load(skb, 0, &mut eth) {
+        return false;
+    }
+    p.eth_dst = [eth[0], eth[1], eth[2], eth[3], eth[4], eth[5]];
+    p.eth_src = [eth[6], eth[7], eth[8], eth[9], eth[10], eth[11]];
+    p.ethertype = be16(&eth, 12);
+    true
+}
+
+/// Reads network and transport headers. 0, or a [`DropReason`] as a number.
+#[inline(never)]
+pub fn internet(skb: *mut __sk_buff, p: &mut Packet) -> u32 {
+    let end: u32;
+    if p.ethertype == ETH_P_IP {
+        let mut ip = [0u8; 20];
+        if !load(skb, ETH_LEN, &mut ip) || ip[0] >> 4 != 4 {
+            return DropReason::Malformed as u32;
+        }
+        let ihl = ((ip[0] & 15) as u32) * 4;
+        let total = be16(&ip, 2) as u32;
+        if ihl < 20 || total < ihl {
+            return DropReason::Malformed as u32;
+        }
+        p.src = mapped([ip[12], ip[13], ip[14], ip[15]]);
+        p.dst = mapped([ip[16], ip[17], ip[18], ip[19]]);
+        p.ip_id = be16(&ip, 4);
+        p.proto = ip[9];
+        p.later_fragment = (be16(&ip, 6) & 0x1fff != 0) as u8;
+        p.l4 = ETH_LEN + ihl;
+        end = ETH_LEN + total;
+    } else if p.ethertype == ETH_P_IPV6 {
+        let mut ip = [0u8; 40];
+        if !load(skb, ETH_LEN, &mut ip) || ip[0] >> 4 != 6 {
+            return DropReason::Malformed as u32;
+        }
+        let mut i = 0;
+        while i < 16 {
+            p.src[i] = ip[8 + i];
+            p.dst[i] = ip[24 + i];
+            i += 1;
+        }
+        p.proto = ip[6];
+        p.l4 = ETH_LEN + 40;
+        end = ETH_LEN + 40 + be16(&ip, 4) as u32;
+        if p.proto == 44 {
+            // RFC 8200 section 4.5
+            let mut fragment = [0u8; 8];
+            if !load(skb, p.l4, &mut fragment) {
+                return DropReason::Malformed as u32;
+            }
+            p.proto = fragment[0];
+            p.later_fragment = (be16(&fragment, 2) & 0xfff8 != 0) as u8;
+            p.l4 += 8;
+        }
+    } else {
+        return DropReason::UnsupportedProtocol as u32;
+    }
+    if p.later_fragment == 0 {
+        let bad = transport(skb, p, end);
+        if bad != 0 {
+            return bad;
+        }
+    }
+    identify(p);
+    0
+}
+
+#[inline(always)]
+fn transport(skb: *mut __sk_buff, p: &mut Packet, end: u32) -> u32 {
+    let l4 = p.l4;
+    let mut first = 0u64;
+    if p.proto == PROTO_TCP {
+        let mut tcp = [0u8; 20];
+        if !load(skb, l4, &mut tcp) {
+            return DropReason::Malformed as u32;
+        }
+        p.sport = be16(&tcp, 0);
+        p.dport = be16(&tcp, 2);
+        p.seq = be32(&tcp, 4);
+        p.tcp_flags = tcp[13];
+        let data = l4 + ((tcp[12] >> 4) as u32) * 4;
+        p.payload = if p.len > ETH_LEN && end > data { end - data } else { 0 };
+        first = be32(&tcp, 8) as u64;
+    } else if p.proto == PROTO_UDP {
+        let mut udp = [0u8; 8];
+        if !load(skb, l4, &mut udp) {
+            return DropReason::Malformed as u32;
+        }
+        p.sport = be16(&udp, 0);
+        p.dport = be16(&udp, 2);
+        let mut data = [0u8; 8];
+        if load(skb, l4 + 8, &mut data) {
+            first = u64::from_ne_bytes(data);
+        }
+    } else if p.proto == PROTO_ICMP || p.proto == PROTO_ICMP6 {
+        let mut icmp = [0u8; 8];
+        if !load(skb, l4, &mut icmp) {
+            return DropReason::Malformed as u32;
+        }
+        p.icmp_type = icmp[0];
+        let echo = if p.proto == PROTO_ICMP { icmp[0] == 8 || icmp[0] == 0 } else { icmp[0] == 128 || icmp[0] == 129 };
+        if echo {
+            p.sport = be16(&icmp, 4);
+            p.dport = p.sport;
+        }
+        first = be32(&icmp, 4) as u64 | ((icmp[0] as u64) << 32);
+    }
+    p.identity = first;
+    0
+}
+
+/// A hash of what does not change on the way; without addresses' order it would confuse both directions.
+#[inline(always)]
+fn identify(p: &mut Packet) {
+    let mut h = mix(p.identity, half(&p.src, false));
+    h = mix(h, half(&p.src, true));
+    h = mix(h, half(&p.dst, false).rotate_left(17));
+    h = mix(h, half(&p.dst, true).rotate_left(17));
+    h = mix(h, ((p.sport as u64) << 48) | ((p.dport as u64) << 32) | p.seq as u64);
+    p.identity = mix(h, ((p.ip_id as u64) << 16) | ((p.tcp_flags as u64) << 8) | p.proto as u64);
+}
+
+/// The same for both directions of a flow.
+#[inline(always)]
+pub fn symmetric_hash(p: &Packet) -> u32 {
+    let lower = (half(&p.src, false) ^ half(&p.dst, false)).wrapping_add(half(&p.src, false).wrapping_add(half(&p.dst, false)).rotate_left(7));
+    let upper = (half(&p.src, true) ^ half(&p.dst, true)).wrapping_add(half(&p.src, true).wrapping_add(half(&p.dst, true)).rotate_left(7));
+    let ports = ((p.sport ^ p.dport) as u64) | ((p.sport as u64 + p.dport as u64) << 16);
+    let h = mix(mix(mix(0x7765_6674, lower), upper), (ports << 8) | p.proto as u64);
+    (h >> 32) as u32 ^ h as u32
+}

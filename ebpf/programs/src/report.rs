@@ -1,0 +1,142 @@
+//! Telling what happened: counters, trace events, and the decision that tests read.
+
+use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_ktime_get_ns};
+use weft_ebpf_abi::{Decision, DropReason, PortStats, TraceEvent, TracePoint};
+
+use crate::{maps, packet::{Packet, half}};
+
+pub const TC_DROP: i32 = 2;
+pub const TC_REDIRECT: i32 = 7;
+
+/// Decides once whether this packet is told about.
+#[inline(never)]
+pub fn filter(p: &mut Packet) -> u32 {
+    let Some(f) = maps::TRACE_FILTER.get(0) else { return 0 };
+    if f.mode == 0 {
+        return 0;
+    }
+    if f.mode == 1 {
+        if f.vni != 0 && f.vni != p.vni {
+            return 0;
+        }
+        if f.proto != 0 && f.proto != p.proto && !(f.proto == 1 && p.proto == 58) {
+            return 0;
+        }
+        if f.port != 0 && f.port != p.sport && f.port != p.dport {
+            return 0;
+        }
+        let (a0, a1) = (half(&f.a, false), half(&f.a, true));
+        let (b0, b1) = (half(&f.b, false), half(&f.b, true));
+        let (s0, s1) = (half(&p.src, false), half(&p.src, true));
+        let (d0, d1) = (half(&p.dst, false), half(&p.dst, true));
+        let any_a = a0 | a1 == 0;
+        let any_b = b0 | b1 == 0;
+        let forward = (any_a || (a0 == s0 && a1 == s1)) && (any_b || (b0 == d0 && b1 == d1));
+        let reverse = (any_a || (a0 == d0 && a1 == d1)) && (any_b || (b0 == s0 && b1 == s1));
+        if !forward && !reverse {
+            return 0;
+        }
+    }
+    if f.sample != 0 && (p.identity as u32) & f.sample != 0 {
+        return 0;
+    }
+    p.traced = 1;
+    1
+}
+
+/// Tells of the packet at `point`, if it was chosen.
+#[inline(always)]
+pub fn emit(p: &Packet, point: TracePoint, reason: u32) {
+    if p.traced != 0 {
+        emit_slow(p, point as u32, reason);
+    }
+}
+
+#[inline(never)]
+fn emit_slow(p: &Packet, point: u32, reason: u32) -> u32 {
+    let Some(mut entry) = maps::EVENTS.reserve(0) else {
+        if let Some(lost) = maps::EVENTS_LOST.get_ptr_mut(0) {
+            // SAFETY: a per-CPU slot; nothing else runs on this CPU meanwhile.
+            unsafe { *lost += 1 };
+        }
+        return 0;
+    };
+    entry.write(TraceEvent {
+        // SAFETY: no arguments.
+        time: unsafe { bpf_ktime_get_ns() },
+        identity: p.identity,
+        src: p.src,
+        dst: p.dst,
+        vni: p.vni,
+        port: p.port,
+        ifindex: p.ifindex,
+        steer: p.steer,
+        peer: p.peer,
+        len: p.len,
+        seq: p.seq,
+        payload: p.payload,
+        sport: p.sport,
+        dport: p.dport,
+        ip_id: p.ip_id,
+        proto: p.proto,
+        point: point as u8,
+        reason: reason as u8,
+        tcp_flags: p.tcp_flags,
+        icmp_type: p.icmp_type,
+        pad: [0; 5],
+    });
+    entry.submit(0);
+    0
+}
+
+#[inline(always)]
+pub fn decide(p: &Packet, action: u32, target: u32, reason: u32) {
+    if let Some(d) = maps::DECISION.get_ptr_mut(0) {
+        // SAFETY: a per-CPU slot; nothing else runs on this CPU meanwhile.
+        unsafe { *d = Decision { action, target, vni: p.vni, reason, steer: p.steer } };
+    }
+}
+
+/// Counts, tells and drops.
+#[inline(never)]
+pub fn drop(p: &Packet, reason: u32) -> i32 {
+    // The bound is for the verifier; reasons are below it.
+    if let Some(count) = maps::DROPS.get_ptr_mut(reason & (DropReason::SLOTS - 1)) {
+        // SAFETY: a per-CPU slot.
+        unsafe { *count += 1 };
+    }
+    if p.port != 0 {
+        if let Some(stats) = maps::PORT_STATS.get_ptr_mut(p.port) {
+            // SAFETY: a per-CPU slot.
+            unsafe { (*stats).drops += 1 };
+        }
+    }
+    emit(p, TracePoint::Drop, reason);
+    decide(p, weft_ebpf_abi::ACTION_DROP, 0, reason);
+    TC_DROP
+}
+
+/// Counts a packet of a port: sent by its container (`sent` = 1) or delivered to it.
+#[inline(never)]
+pub fn count(port: u32, len: u32, sent: u32) -> u32 {
+    if maps::PORT_STATS.get_ptr_mut(port).is_none() {
+        let _ = maps::PORT_STATS.insert(port, PortStats::default(), 1);
+    }
+    let Some(stats) = maps::PORT_STATS.get_ptr_mut(port) else { return 0 };
+    // SAFETY: a per-CPU slot.
+    unsafe {
+        if sent != 0 {
+            (*stats).tx_packets += 1;
+            (*stats).tx_bytes += len as u64;
+        } else {
+            (*stats).rx_packets += 1;
+            (*stats).rx_bytes += len as u64;
+        }
+    }
+    0
+}
+
+/// Packet type of frames for this host: `PACKET_HOST`, include/uapi/linux/if_packet.h.
+pub const PACKET_HOST: u32 = 0;
+
+pub type Skb = *mut __sk_buff;

@@ -1,0 +1,273 @@
+//! Sending a packet on: into a container, over the tunnel, back to its sender. Only the Ethernet header
+//! is ever written.
+
+use aya_ebpf::{
+    bindings::{BPF_F_TUNINFO_IPV6, bpf_tunnel_key},
+    helpers::generated::{
+        bpf_redirect, bpf_redirect_peer, bpf_skb_change_type, bpf_skb_set_tunnel_key,
+        bpf_skb_store_bytes,
+    },
+};
+use weft_ebpf_abi::{
+    ACTION_LOCAL, ACTION_TUNNEL, DropReason, Endpoint, EndpointKey, Flow, FlowKey, GATEWAY_MAC,
+    NETWORK_CHAINS, PORT_NO_PEER, SteerFace, SubnetKey, TracePoint, VtepKey, port_mac, steer_mac,
+};
+
+use crate::{
+    maps,
+    packet::{Packet, half},
+    report::{self, PACKET_HOST, Skb, TC_REDIRECT},
+};
+
+#[inline(always)]
+pub fn rewrite(skb: Skb, dst: [u8; 6], src: [u8; 6]) -> bool {
+    let mac = [
+        dst[0], dst[1], dst[2], dst[3], dst[4], dst[5], src[0], src[1], src[2], src[3], src[4],
+        src[5],
+    ];
+    // SAFETY: 12 bytes of this frame; the helper checks the packet's bounds.
+    unsafe { bpf_skb_store_bytes(skb, 0, mac.as_ptr().cast(), 12, 0) == 0 }
+}
+
+/// Into the container behind the host end `ifindex`.
+#[inline(always)]
+pub fn into_container(skb: Skb, p: &Packet, ifindex: u32, port: u32, point: TracePoint) -> i32 {
+    report::count(port, p.len, 0);
+    report::emit(p, point, 0);
+    report::decide(p, ACTION_LOCAL, ifindex, 0);
+    let no_peer = match unsafe { maps::PORTS.get(ifindex) } {
+        Some(port) => port.flags & PORT_NO_PEER != 0,
+        None => false,
+    };
+    // SAFETY: plain helpers on this packet.
+    unsafe {
+        // The MAC is nobody's on the device where the packet came in, so it counts as another host's.
+        bpf_skb_change_type(skb, PACKET_HOST);
+        if no_peer {
+            bpf_redirect(ifindex, 0) as i32
+        } else {
+            bpf_redirect_peer(ifindex, 0) as i32
+        }
+    }
+}
+
+/// Over the tunnel to `node`.
+#[inline(never)]
+pub fn tunnel(skb: Skb, p: &mut Packet, node: u32) -> i32 {
+    let (Some(config), Some(to)) = (maps::CONFIG.get(0), unsafe { maps::NODES.get(node) }) else {
+        return report::drop(p, DropReason::NoVtep as u32);
+    };
+    // SAFETY: integers only; all zero is a valid value.
+    let mut key: bpf_tunnel_key = unsafe { core::mem::zeroed() };
+    key.tunnel_id = p.vni;
+    key.tunnel_ttl = 64;
+    let v4 = half(&to.vtep, false) == 0 && to.vtep[10] == 0xff && to.vtep[11] == 0xff;
+    let flags = if v4 {
+        key.__bindgen_anon_1.remote_ipv4 =
+            u32::from_be_bytes([to.vtep[12], to.vtep[13], to.vtep[14], to.vtep[15]]);
+        key.__bindgen_anon_3.local_ipv4 = u32::from_be_bytes([
+            config.vtep[12], config.vtep[13], config.vtep[14], config.vtep[15],
+        ]);
+        0
+    } else {
+        key.__bindgen_anon_1.remote_ipv6 = words(&to.vtep);
+        key.__bindgen_anon_3.local_ipv6 = words(&config.vtep);
+        BPF_F_TUNINFO_IPV6 as u64
+    };
+    // SAFETY: `key` is of this stack frame.
+    let bad = unsafe {
+        bpf_skb_set_tunnel_key(skb, &mut key, size_of::<bpf_tunnel_key>() as u32, flags)
+    };
+    if bad != 0 {
+        return report::drop(p, DropReason::TunnelKey as u32);
+    }
+    p.peer = node;
+    report::emit(p, TracePoint::Encap, 0);
+    report::decide(p, ACTION_TUNNEL, node, 0);
+    // SAFETY: a plain helper.
+    unsafe { bpf_redirect(config.vxlan_ifindex, 0) as i32 }
+}
+
+#[inline(always)]
+fn words(a: &[u8; 16]) -> [u32; 4] {
+    let w = |i: usize| u32::from_ne_bytes([a[i], a[i + 1], a[i + 2], a[i + 3]]);
+    [w(0), w(4), w(8), w(12)]
+}
+
+/// To a position of a chain, wherever its instance is. `p.steer` is the full steering id.
+#[inline(never)]
+pub fn to_position(skb: Skb, p: &mut Packet, from_overlay: u32) -> i32 {
+    let block = p.steer & !3;
+    let (Some(config), Some(position)) =
+        (maps::CONFIG.get(0), unsafe { maps::POSITIONS.get(block) })
+    else {
+        return report::drop(p, DropReason::UnknownSteer as u32);
+    };
+    if position.vni != p.vni {
+        return report::drop(p, DropReason::UnknownSteer as u32);
+    }
+    // A frame from the overlay keeps the source address that names its predecessor.
+    if from_overlay == 0 && !rewrite(skb, steer_mac(p.steer), port_mac(p.port)) {
+        return report::drop(p, DropReason::Malformed as u32);
+    }
+    if position.node != config.node {
+        if from_overlay != 0 {
+            return report::drop(p, DropReason::NoEndpoint as u32);
+        }
+        return tunnel(skb, p, position.node);
+    }
+    let (ifindex, port) = match SteerFace::of(p.steer) {
+        SteerFace::EnterForward => (position.in_ifindex, position.in_port),
+        _ => (position.out_ifindex, position.out_port),
+    };
+    if ifindex == 0 {
+        return report::drop(p, DropReason::NoInstance as u32);
+    }
+    p.port = port;
+    into_container(skb, p, ifindex, port, TracePoint::ToHop)
+}
+
+/// To the packet's own destination. `p.steer` is 0, or the End face of the last position.
+#[inline(never)]
+pub fn to_destination(skb: Skb, p: &mut Packet, from_overlay: u32) -> i32 {
+    let Some(config) = maps::CONFIG.get(0) else {
+        return report::drop(p, DropReason::UnknownPort as u32);
+    };
+    let key = EndpointKey { vni: p.vni, addr: p.dst };
+    if let Some(endpoint) = unsafe { maps::ENDPOINTS.get(&key) } {
+        if endpoint.node == config.node {
+            return local(skb, p, endpoint);
+        }
+        if from_overlay != 0 {
+            return report::drop(p, DropReason::NoEndpoint as u32);
+        }
+        return over(skb, p, endpoint.node);
+    }
+    if from_overlay != 0 {
+        return report::drop(p, DropReason::NoEndpoint as u32);
+    }
+    by_subnet(skb, p, config.node)
+}
+
+#[inline(always)]
+fn over(skb: Skb, p: &mut Packet, node: u32) -> i32 {
+    let done = if p.steer != 0 {
+        rewrite(skb, steer_mac(p.steer), port_mac(p.port))
+    } else {
+        true
+    };
+    if !done {
+        return report::drop(p, DropReason::Malformed as u32);
+    }
+    tunnel(skb, p, node)
+}
+
+#[inline(always)]
+fn local(skb: Skb, p: &mut Packet, endpoint: &Endpoint) -> i32 {
+    if endpoint.ifindex == 0 {
+        return report::drop(p, DropReason::NoEndpoint as u32);
+    }
+    if !rewrite(skb, endpoint.mac, GATEWAY_MAC) {
+        return report::drop(p, DropReason::Malformed as u32);
+    }
+    if p.steer != 0 && SteerFace::of(p.steer) as u32 == SteerFace::EndForward as u32 {
+        remember_reply(p, endpoint.port);
+    }
+    p.port = endpoint.port;
+    into_container(skb, p, endpoint.ifindex, endpoint.port, TracePoint::ToContainer)
+}
+
+/// Replies of this flow, sent at the receiver's port, take the same instance back.
+#[inline(always)]
+fn remember_reply(p: &Packet, port: u32) {
+    let key = FlowKey {
+        port,
+        steer: 0,
+        src: p.dst,
+        dst: p.src,
+        sport: p.dport,
+        dport: p.sport,
+        proto: p.proto,
+        pad: [0; 3],
+    };
+    let back = SteerFace::EnterReverse.id(p.steer & !3);
+    if let Some(flow) = unsafe { maps::FLOWS.get(&key) } {
+        if flow.steer == back {
+            return;
+        }
+    }
+    let flow = Flow { steer: back, from_port: p.port, last_seen: 0 };
+    let _ = maps::FLOWS.insert(&key, &flow, 0);
+}
+
+#[inline(always)]
+fn by_subnet(skb: Skb, p: &mut Packet, own: u32) -> i32 {
+    let Some(network) = (unsafe { maps::NETWORKS.get(p.vni) }) else {
+        return report::drop(p, DropReason::UnknownVni as u32);
+    };
+    let v4 = half(&p.dst, false) == 0 && p.dst[10] == 0xff && p.dst[11] == 0xff;
+    let (net, len, subnet_len) = if v4 {
+        (&network.net4, 96 + network.len4 as u32, 96 + network.subnet_len4 as u32)
+    } else {
+        (&network.net6, network.len6 as u32, network.subnet_len6 as u32)
+    };
+    let given = half(net, false) | half(net, true) != 0;
+    let mut inside = mask(&p.dst, len);
+    if !given || half(&inside, false) != half(net, false) || half(&inside, true) != half(net, true)
+    {
+        let vtep = VtepKey { addr: p.dst };
+        let reason = if unsafe { maps::VTEPS.get(&vtep) }.is_some() {
+            DropReason::NodeAddress
+        } else {
+            DropReason::NoRoute
+        };
+        return report::drop(p, reason as u32);
+    }
+    inside = mask(&p.dst, subnet_len);
+    let key = SubnetKey { vni: p.vni, addr: inside };
+    match unsafe { maps::SUBNETS.get(&key) } {
+        Some(subnet) if subnet.node != own && !is_gateway(p, &network.gateway4) => {
+            over(skb, p, subnet.node)
+        }
+        _ if is_gateway(p, &network.gateway4) => {
+            report::drop(p, DropReason::GatewayService as u32)
+        }
+        _ => report::drop(p, DropReason::NoEndpoint as u32),
+    }
+}
+
+#[inline(always)]
+fn is_gateway(p: &Packet, gateway: &[u8; 16]) -> bool {
+    half(&p.dst, true) == half(gateway, true) && half(&p.dst, false) == half(gateway, false)
+}
+
+/// The first `len` bits of an address.
+#[inline(always)]
+fn mask(addr: &[u8; 16], len: u32) -> [u8; 16] {
+    let hi = u64::from_be(half(addr, false));
+    let lo = u64::from_be(half(addr, true));
+    let (hi, lo) = if len >= 128 {
+        (hi, lo)
+    } else if len >= 64 {
+        let keep = len - 64;
+        (hi, if keep == 0 { 0 } else { lo & (!0u64 << ((64 - keep) & 63)) })
+    } else {
+        (if len == 0 { 0 } else { hi & (!0u64 << ((64 - len) & 63)) }, 0)
+    };
+    let (h, l) = (hi.to_be_bytes(), lo.to_be_bytes());
+    [
+        h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7], l[0], l[1], l[2], l[3], l[4], l[5], l[6],
+        l[7],
+    ]
+}
+
+/// Whether a frame goes back out where it came in.
+#[inline(always)]
+pub fn reflect(p: &Packet) -> i32 {
+    report::emit(p, TracePoint::Answered, 0);
+    report::decide(p, weft_ebpf_abi::ACTION_ANSWER, p.ifindex, 0);
+    // SAFETY: a plain helper.
+    unsafe { bpf_redirect(p.ifindex, 0) as i32 }
+}
+
+const _: () = assert!(TC_REDIRECT == 7 && NETWORK_CHAINS == 1);

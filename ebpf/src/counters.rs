@@ -1,0 +1,75 @@
+//! What the programs counted, summed over CPUs.
+
+use std::collections::BTreeMap;
+
+use aya::maps::{MapData, PerCpuArray, PerCpuHashMap};
+use weft_ebpf_abi::{DropReason, PortStats, TraceFilter};
+
+use crate::datapath::{Datapath, map_error};
+use crate::error::Error;
+use crate::pods::P;
+
+impl Datapath {
+    /// Packets dropped, by reason; reasons that never occurred are left out.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn drops(&mut self) -> Result<BTreeMap<DropReason, u64>, Error> {
+        let name = "drops";
+        let map: PerCpuArray<&mut MapData, u64> =
+            PerCpuArray::try_from(self.map(name)?).map_err(map_error(name, "opening"))?;
+        let mut drops = BTreeMap::new();
+        for reason in DropReason::ALL {
+            let slots = map.get(&(reason as u32), 0).map_err(map_error(name, "reading"))?;
+            let packets: u64 = slots.iter().sum();
+            if packets > 0 {
+                drops.insert(reason, packets);
+            }
+        }
+        Ok(drops)
+    }
+
+    /// Counters of every port that sent or received, by port id.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn port_stats(&mut self) -> Result<BTreeMap<u32, PortStats>, Error> {
+        let name = "port_stats";
+        let map: PerCpuHashMap<&mut MapData, u32, P<PortStats>> =
+            PerCpuHashMap::try_from(self.map(name)?).map_err(map_error(name, "opening"))?;
+        let mut all = BTreeMap::new();
+        for entry in map.iter() {
+            let (port, slots) = entry.map_err(map_error(name, "reading"))?;
+            let total = slots.iter().fold(PortStats::default(), |sum, slot| PortStats {
+                tx_packets: sum.tx_packets + slot.0.tx_packets,
+                tx_bytes: sum.tx_bytes + slot.0.tx_bytes,
+                rx_packets: sum.rx_packets + slot.0.rx_packets,
+                rx_bytes: sum.rx_bytes + slot.0.rx_bytes,
+                drops: sum.drops + slot.0.drops,
+            });
+            all.insert(port, total);
+        }
+        Ok(all)
+    }
+
+    /// Trace events that did not fit into the ring buffer since the maps were made.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn events_lost(&mut self) -> Result<u64, Error> {
+        let name = "events_lost";
+        let map: PerCpuArray<&mut MapData, u64> =
+            PerCpuArray::try_from(self.map(name)?).map_err(map_error(name, "opening"))?;
+        let slots = map.get(&0, 0).map_err(map_error(name, "reading"))?;
+        Ok(slots.iter().sum())
+    }
+
+    /// Chooses the packets that are told about.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn set_trace_filter(&mut self, filter: TraceFilter) -> Result<(), Error> {
+        let mut map = self.array::<TraceFilter>("trace_filter")?;
+        map.set(0, P(filter), 0).map_err(map_error("trace_filter", "writing"))
+    }
+}

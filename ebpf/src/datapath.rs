@@ -1,0 +1,190 @@
+//! Opening the datapath. Pinned maps of the same ABI are taken over with all they hold, so flows and
+//! forwarding go on; maps of another ABI or shape are removed and made anew. The programs are always this
+//! binary's: each pinned link is updated to them in one step, so that no packet passes unjudged.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use aya::maps::{Array, Map, MapData};
+use aya::programs::SchedClassifier;
+use aya::{Ebpf, EbpfLoader};
+use weft_ebpf_abi as abi;
+
+use crate::OBJECT;
+use crate::bpffs;
+use crate::error::Error;
+use crate::pods::P;
+
+/// What opening needs.
+#[derive(Clone, Debug)]
+pub struct OpenConfig {
+    /// Folder of this node's pins, e.g. `/sys/fs/bpf/weft/n1`.
+    pub bpf_dir: PathBuf,
+    /// What the programs must know of the node; `abi` is filled in.
+    pub node: abi::NodeConfig,
+}
+
+/// The programs and maps of one node.
+pub struct Datapath {
+    pub(crate) ebpf: Ebpf,
+    pub(crate) dir: PathBuf,
+    /// Interfaces that are known to carry this binary's programs.
+    pub(crate) attached: BTreeSet<u32>,
+    taken_over: bool,
+}
+
+/// Every pinned map with the sizes of its key and value, bytes.
+pub(crate) const MAPS: [(&str, usize, usize); 20] = [
+    ("config", 4, size_of::<abi::NodeConfig>()),
+    ("ports", 4, size_of::<abi::Port>()),
+    ("endpoints", size_of::<abi::EndpointKey>(), size_of::<abi::Endpoint>()),
+    ("networks", 4, size_of::<abi::Network>()),
+    ("subnets", size_of::<abi::SubnetKey>(), size_of::<abi::Subnet>()),
+    ("nodes", 4, size_of::<abi::Node>()),
+    ("vteps", size_of::<abi::VtepKey>(), 4),
+    ("classes", size_of::<abi::ClassKey>(), 4),
+    ("class_cidrs", 4 + size_of::<abi::ClassCidrKey>(), 4),
+    ("pairs", size_of::<abi::PairKey>(), size_of::<abi::Rules>()),
+    ("stages", 4, size_of::<abi::Stage>()),
+    ("slots", size_of::<abi::SlotKey>(), 4),
+    ("positions", 4, size_of::<abi::Position>()),
+    ("flows", size_of::<abi::FlowKey>(), size_of::<abi::Flow>()),
+    ("drops", 4, 8),
+    ("port_stats", 4, size_of::<abi::PortStats>()),
+    ("trace_filter", 4, size_of::<abi::TraceFilter>()),
+    ("events", 0, 0),
+    ("events_lost", 4, 8),
+    ("decision", 4, size_of::<abi::Decision>()),
+];
+
+/// The programs by name.
+pub(crate) const FROM_CONTAINER: &str = "from_container";
+pub(crate) const FROM_OVERLAY: &str = "from_overlay";
+
+impl Datapath {
+    /// Loads the programs and takes over or makes their maps.
+    ///
+    /// # Errors
+    /// No bpffs, no privilege, or a kernel that refuses the programs.
+    pub fn open(config: &OpenConfig) -> Result<Datapath, Error> {
+        bpffs::ensure(&config.bpf_dir)?;
+        let maps = config.bpf_dir.join("maps");
+        let links = config.bpf_dir.join("links");
+        let programs = config.bpf_dir.join("programs");
+        for dir in [&maps, &links, &programs] {
+            fs::create_dir_all(dir).map_err(|source| Error::Bpffs {
+                path: dir.clone(),
+                action: "making the folder",
+                source,
+            })?;
+        }
+        let taken_over = fits(&maps);
+        if !taken_over {
+            clear(&links)?;
+            clear(&maps)?;
+        }
+        let mut loader = EbpfLoader::new();
+        for (name, _, _) in MAPS {
+            loader.map_pin_path(name, maps.join(name));
+        }
+        let ebpf = loader.load(OBJECT).map_err(|error| Error::Load(Box::new(error)))?;
+        let mut datapath =
+            Datapath { ebpf, dir: config.bpf_dir.clone(), attached: BTreeSet::new(), taken_over };
+        datapath.load_programs(&programs)?;
+        datapath.set_node(config.node)?;
+        datapath.renew_links(&links)?;
+        Ok(datapath)
+    }
+
+    /// Whether maps of an earlier run were taken over.
+    pub fn taken_over(&self) -> bool {
+        self.taken_over
+    }
+
+    /// Tells the programs of a changed node (another VTEP, another VXLAN device).
+    ///
+    /// # Errors
+    /// The kernel refuses the write.
+    pub fn set_node(&mut self, node: abi::NodeConfig) -> Result<(), Error> {
+        let node = abi::NodeConfig { abi: abi::ABI_VERSION, ..node };
+        let mut map: Array<_, P<abi::NodeConfig>> = self.array("config")?;
+        map.set(0, P(node), 0).map_err(map_error("config", "writing"))
+    }
+
+    pub(crate) fn array<T: crate::pods::Plain>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<Array<&mut MapData, P<T>>, Error> {
+        let map = self.map(name)?;
+        Array::try_from(map).map_err(map_error(name, "opening"))
+    }
+
+    pub(crate) fn map(&mut self, name: &'static str) -> Result<&mut Map, Error> {
+        self.ebpf.map_mut(name).ok_or(Error::Missing { kind: "map", name })
+    }
+
+    pub(crate) fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier, Error> {
+        let program =
+            self.ebpf.program_mut(name).ok_or(Error::Missing { kind: "program", name })?;
+        program.try_into().map_err(|source: aya::programs::ProgramError| Error::Program {
+            program: name,
+            action: "opening",
+            source: Box::new(source),
+        })
+    }
+
+    fn load_programs(&mut self, pins: &Path) -> Result<(), Error> {
+        for name in [FROM_CONTAINER, FROM_OVERLAY] {
+            let program = self.program(name)?;
+            program.load().map_err(|source| Error::Program {
+                program: name,
+                action: "loading",
+                source: Box::new(source),
+            })?;
+            let pin = pins.join(name);
+            let fail = |action| move |source| Error::Pin { program: name.into(), action, source };
+            match fs::remove_file(&pin) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(fail("removing the old pin")(error));
+                }
+                _ => {}
+            }
+            program.pin(&pin).map_err(|error| fail("pinning")(std::io::Error::other(error)))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the pinned maps are of this ABI and of the shapes that the programs expect.
+fn fits(maps: &Path) -> bool {
+    let pinned = |name: &str| MapData::from_pin(maps.join(name));
+    let abi = pinned("config").ok().and_then(|data| {
+        let config: Array<MapData, P<abi::NodeConfig>> =
+            Array::try_from(Map::Array(data)).ok()?;
+        config.get(&0, 0).ok().map(|config| config.0.abi)
+    });
+    abi == Some(abi::ABI_VERSION)
+        && MAPS.iter().all(|(name, key, value)| {
+            pinned(name).and_then(|data| data.info()).is_ok_and(|info| {
+                info.key_size() as usize == *key && info.value_size() as usize == *value
+            })
+        })
+}
+
+/// Removes every pin of a folder.
+fn clear(dir: &Path) -> Result<(), Error> {
+    let fail = |action| move |source| Error::Bpffs { path: dir.into(), action, source };
+    for entry in fs::read_dir(dir).map_err(fail("listing pins"))? {
+        let entry = entry.map_err(fail("listing pins"))?;
+        fs::remove_file(entry.path()).map_err(fail("removing a pin"))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn map_error(
+    map: &'static str,
+    action: &'static str,
+) -> impl FnOnce(aya::maps::MapError) -> Error {
+    move |source| Error::Map { map, action, source: Box::new(source) }
+}

@@ -1,0 +1,4 @@
+//! The programs over the real kernel by `BPF_PROG_TEST_RUN`: a packet in, a decision out. Needs root.
+
+mod bed;
+mod endpoint;

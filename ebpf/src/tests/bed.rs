@@ -1,0 +1,189 @@
+//! A datapath of its own for one test, with the network of the examples in its maps, and packets to send.
+//!
+//! The network: VNI 7, 10.10.0.0/16, subnets /26; node 1 is this node. Local ports: 11 = 10.10.0.11 (an
+//! ordinary endpoint), 12 = 10.10.0.12, 21 and 22 = the interfaces of a hop. Node 2 leases 10.10.1.0/26.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use aya::maps::{MapData, PerCpuArray};
+use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
+use etherparse::PacketBuilder;
+use weft_ebpf_abi::*;
+
+use crate::pods::P;
+use crate::{Datapath, OpenConfig, Tables};
+
+pub const VNI: u32 = 7;
+/// The loopback's index: what `BPF_PROG_TEST_RUN` says unless told otherwise.
+pub const LO: u32 = 1;
+pub const CLIENT_MAC: [u8; 6] = [0x0a, 0x58, 10, 10, 0, 11];
+pub const OTHER_MAC: [u8; 6] = [0x0a, 0x58, 10, 10, 0, 12];
+pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 10, 0, 11);
+pub const OTHER: Ipv4Addr = Ipv4Addr::new(10, 10, 0, 12);
+pub const REMOTE: Ipv4Addr = Ipv4Addr::new(10, 10, 1, 5);
+
+pub struct Bed {
+    pub datapath: Datapath,
+    pub tables: Tables,
+    dir: PathBuf,
+}
+
+impl Bed {
+    pub fn new() -> Bed {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        assert!(nix::unistd::geteuid().is_root(), "this test loads BPF programs: run it as root");
+        let unique = format!("t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let dir = PathBuf::from("/sys/fs/bpf/weft-test").join(unique);
+        let datapath = open(&dir);
+        let mut bed = Bed { datapath, tables: tables(), dir };
+        bed.sync();
+        bed
+    }
+
+    pub fn sync(&mut self) {
+        self.datapath.sync(&self.tables).expect("the tables are accepted");
+    }
+
+    /// Opens the same pins again, as a restarted agent would.
+    pub fn reopen(&mut self) {
+        self.datapath = open(&self.dir);
+    }
+
+    /// Makes the port on the loopback (where test runs enter) this one.
+    pub fn enter_at(&mut self, port: Port) {
+        self.tables.ports.insert(LO, port);
+        self.sync();
+    }
+
+    pub fn from_container(&mut self, packet: &[u8]) -> (Decision, Vec<u8>) {
+        self.run("from_container", packet, 0, 0)
+    }
+
+    pub fn from_overlay(&mut self, packet: &[u8], vni: u32, sender: Ipv4Addr) -> (Decision, Vec<u8>) {
+        self.run("from_overlay_test", packet, vni, u32::from(sender))
+    }
+
+    fn run(&mut self, name: &'static str, packet: &[u8], mark: u32, cb0: u32) -> (Decision, Vec<u8>) {
+        // struct __sk_buff: mark is the third word, ifindex the eleventh, cb begins at the thirteenth.
+        let mut context = [0u8; 192];
+        context[8..12].copy_from_slice(&mark.to_ne_bytes());
+        context[48..52].copy_from_slice(&cb0.to_ne_bytes());
+        context[40..44].copy_from_slice(&LO.to_ne_bytes());
+        let mut out = vec![0u8; packet.len() + 256];
+        let program: &mut SchedClassifier = self.datapath.program(name).expect("it is in the object");
+        if program.fd().is_err() {
+            program.load().expect("the verifier accepts it");
+        }
+        let result = program
+            .test_run(TestRunOptions {
+                data_in: Some(packet),
+                data_out: Some(&mut out),
+                ctx_in: Some(&context),
+                ..TestRunOptions::new()
+            })
+            .expect("the kernel runs it");
+        out.truncate(result.data_size_out as usize);
+        (self.decision(), out)
+    }
+
+    /// The one decision that any CPU wrote; then cleared.
+    fn decision(&mut self) -> Decision {
+        let map = self.datapath.map("decision").expect("in the object");
+        let mut map: PerCpuArray<&mut MapData, P<Decision>> = PerCpuArray::try_from(map).unwrap();
+        let slots = map.get(&0, 0).unwrap();
+        let found: Vec<Decision> =
+            slots.iter().map(|slot| slot.0).filter(|decision| decision.action != 0).collect();
+        assert_eq!(found.len(), 1, "one decision a packet");
+        let cleared = vec![P(Decision::default()); slots.len()];
+        map.set(0, cleared.try_into().unwrap(), 0).unwrap();
+        found[0]
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        // Best effort: a leftover pin folder is named by this process and harms no later test.
+        let _gone = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn open(dir: &std::path::Path) -> Datapath {
+    let node = NodeConfig {
+        node: 1,
+        vxlan_ifindex: 99,
+        vtep: mapped([192, 0, 2, 11]),
+        ..NodeConfig::default()
+    };
+    Datapath::open(&OpenConfig { bpf_dir: dir.into(), node }).unwrap_or_else(|error| {
+        let mut text = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            text.push_str(&format!(": {cause}"));
+            source = cause.source();
+        }
+        panic!("{text}")
+    })
+}
+
+pub fn addr(v4: Ipv4Addr) -> [u8; 16] {
+    mapped(v4.octets())
+}
+
+pub fn client_port() -> Port {
+    Port { port: 11, vni: VNI, flags: 0, mac: CLIENT_MAC, pad: [0; 2] }
+}
+
+pub fn hop_port(port: u32) -> Port {
+    Port { port, vni: VNI, flags: PORT_HOP, mac: [0x0a, 0x58, 0, 0, 0, port as u8], pad: [0; 2] }
+}
+
+fn tables() -> Tables {
+    let mut t = Tables::default();
+    let endpoint = |ifindex, port, mac| Endpoint { node: 1, ifindex, port, mac, pad: [0; 2] };
+    t.ports.insert(LO, client_port());
+    t.ports.insert(312, Port { port: 12, mac: OTHER_MAC, ..client_port() });
+    t.endpoints.insert(EndpointKey { vni: VNI, addr: addr(CLIENT) }, endpoint(LO, 11, CLIENT_MAC));
+    t.endpoints.insert(EndpointKey { vni: VNI, addr: addr(OTHER) }, endpoint(312, 12, OTHER_MAC));
+    t.networks.insert(
+        VNI,
+        Network {
+            net4: mapped([10, 10, 0, 0]),
+            len4: 16,
+            subnet_len4: 26,
+            gateway4: mapped([10, 10, 0, 1]),
+            mtu: 1450,
+            ..Network::default()
+        },
+    );
+    t.subnets.insert(SubnetKey { vni: VNI, addr: mapped([10, 10, 0, 0]) }, Subnet { node: 1 });
+    t.subnets.insert(SubnetKey { vni: VNI, addr: mapped([10, 10, 1, 0]) }, Subnet { node: 2 });
+    for (node, last) in [(1, 11), (2, 12), (3, 13)] {
+        let vtep = mapped([192, 0, 2, last]);
+        t.nodes.insert(node, Node { vtep, mtu: 0, flags: 0 });
+        t.vteps.insert(VtepKey { addr: vtep }, node);
+    }
+    t
+}
+
+/// A TCP segment with eight bytes of payload.
+pub fn tcp(eth: ([u8; 6], [u8; 6]), ip: (Ipv4Addr, Ipv4Addr), ports: (u16, u16)) -> Vec<u8> {
+    let builder = PacketBuilder::ethernet2(eth.0, eth.1)
+        .ipv4(ip.0.octets(), ip.1.octets(), 64)
+        .tcp(ports.0, ports.1, 1000, 65535)
+        .syn();
+    let mut packet = Vec::new();
+    builder.write(&mut packet, b"payload.").unwrap();
+    packet
+}
+
+/// The same as UDP.
+pub fn udp(eth: ([u8; 6], [u8; 6]), ip: (Ipv4Addr, Ipv4Addr), ports: (u16, u16)) -> Vec<u8> {
+    let builder = PacketBuilder::ethernet2(eth.0, eth.1)
+        .ipv4(ip.0.octets(), ip.1.octets(), 64)
+        .udp(ports.0, ports.1);
+    let mut packet = Vec::new();
+    builder.write(&mut packet, b"payload.").unwrap();
+    packet
+}
