@@ -1,79 +1,26 @@
 //! Mistakes in a file, each with the place where it stands.
 //!
-//! Owns: turning byte ranges of a TOML document into line and column, and the words for common
-//! mistakes. Never: decides what is a mistake; the readers of the tables do.
+//! Owns: collecting them in the order of the file, and the words for common mistakes. The type is the
+//! chain files' own, so that both print alike. Never: decides what is a mistake; the readers of the tables do.
 
-use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
 
-use miette::{LabeledSpan, NamedSource, SourceCode};
-
-/// One mistake in a file. Prints with its lines through miette.
-#[derive(Clone, Debug)]
-pub struct Diagnostic {
-    /// What is wrong.
-    pub message: String,
-    /// What to write under the marked text.
-    pub label: String,
-    /// What to do about it.
-    pub help: Option<String>,
-    /// The marked bytes of the file.
-    pub span: Range<usize>,
-    /// Line, from 1.
-    pub line: usize,
-    /// Column in characters, from 1.
-    pub column: usize,
-    source: Arc<NamedSource<String>>,
-}
-
-impl Diagnostic {
-    /// The file's name.
-    pub fn file(&self) -> &str {
-        self.source.name()
-    }
-}
-
-impl fmt::Display for Diagnostic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}:{}:{}: {}",
-            self.file(),
-            self.line,
-            self.column,
-            self.message
-        )
-    }
-}
-
-impl std::error::Error for Diagnostic {}
-
-impl miette::Diagnostic for Diagnostic {
-    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.help
-            .as_ref()
-            .map(|help| Box::new(help) as Box<dyn fmt::Display>)
-    }
-    fn source_code(&self) -> Option<&dyn SourceCode> {
-        Some(&*self.source)
-    }
-    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let label = LabeledSpan::at(self.span.clone(), self.label.clone());
-        Some(Box::new(std::iter::once(label)))
-    }
-}
+pub use weft_chain::Diagnostic;
+use weft_chain::diagnostic::Source;
 
 /// Collects the mistakes of one file.
 #[derive(Debug)]
 pub(crate) struct Mistakes {
-    source: Arc<NamedSource<String>>,
+    source: Source,
     found: Vec<Diagnostic>,
 }
 
 impl Mistakes {
     pub(crate) fn new(name: &str, text: &str) -> Self {
-        let source = Arc::new(NamedSource::new(name, text.to_owned()).with_language("TOML"));
+        let source = Source {
+            name: name.to_owned(),
+            text: text.to_owned(),
+        };
         Self {
             source,
             found: Vec::new(),
@@ -88,23 +35,18 @@ impl Mistakes {
         label: impl Into<String>,
         help: impl Into<Option<String>>,
     ) {
-        let text = self.source.inner();
-        let start = floor(text, span.start);
-        let end = floor(text, span.end).max(start);
-        let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
-        self.found.push(Diagnostic {
-            message: message.into(),
-            label: label.into(),
-            help: help.into(),
-            line: text[..start].matches('\n').count() + 1,
-            column: text[line_start..start].chars().count() + 1,
-            span: start..end,
-            source: Arc::clone(&self.source),
-        });
+        let help = help.into().unwrap_or_default();
+        self.found
+            .push(Diagnostic::new(&self.source, span, message, label, help));
     }
 
     /// Notes what the TOML reader says, with `context` (e.g. "container") before it.
-    pub(crate) fn add_toml(&mut self, error: &toml::de::Error, context: &str, around: Range<usize>) {
+    pub(crate) fn add_toml(
+        &mut self,
+        error: &toml::de::Error,
+        context: &str,
+        around: Range<usize>,
+    ) {
         let message = error.message().trim().replace('\n', ", ");
         let span = error.span().unwrap_or(around);
         let help = toml_help(&message);
@@ -127,15 +69,24 @@ impl Mistakes {
         self.found.extend(others);
     }
 
+    /// The line of a byte, from 1.
+    pub(crate) fn line_of(&self, at: usize) -> usize {
+        let end = at.min(self.source.text.len());
+        let before = &self.source.text.as_bytes()[..end];
+        before.iter().filter(|byte| **byte == b'\n').count() + 1
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.found.is_empty()
     }
 
     /// The mistakes in the order of the file; those of other files last.
     pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
-        let own = self.source.name().to_owned();
-        self.found
-            .sort_by_key(|d| (d.file() != own, d.file().to_owned(), d.span.start));
+        let own = self.source.name.clone();
+        self.found.sort_by_key(|d| {
+            let file = d.source.name.clone();
+            (file != own, file, d.span.start)
+        });
         self.found
     }
 }
@@ -163,15 +114,6 @@ fn toml_help(message: &str) -> Option<String> {
             .map(|what| format!("write {} here", what.trim()));
     }
     None
-}
-
-/// The last character boundary at or before `at`.
-fn floor(text: &str, at: usize) -> usize {
-    let mut at = at.min(text.len());
-    while !text.is_char_boundary(at) {
-        at -= 1;
-    }
-    at
 }
 
 /// "did you mean" for a name that is not among `known`.
@@ -215,7 +157,7 @@ mod tests {
         mistakes.add(at..at + 3, "bad", "here", None);
         let found = mistakes.finish();
         assert_eq!((found[0].line, found[0].column), (2, 5));
-        assert_eq!(found[0].to_string(), "f.toml:2:5: bad");
+        assert_eq!(found[0].message, "bad");
     }
 
     #[test]

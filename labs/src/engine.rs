@@ -1,0 +1,158 @@
+//! Up, steps, down: the commands of `weft lab`.
+//!
+//! Owns: the order of things and what is printed around them. A lab stays up when its engine is
+//! killed; `down` finds all of it by the journal. Never: talks to an agent except by the binary.
+
+use std::io::IsTerminal;
+use std::process::Command;
+
+use crate::builtin;
+use crate::cancel::Cancel;
+use crate::error::LabError;
+use crate::options::{Host, Outcome, RunOptions};
+use crate::place::Place;
+use crate::report::Report;
+use crate::{enter, steps};
+
+mod agents;
+mod bring_up;
+mod list;
+mod tear_down;
+
+pub(crate) use bring_up::{Running, ports};
+
+/// `weft lab run`: up, steps, down. Prints the report; an error is one of the lab's own making, a
+/// step that does not hold is an [`Outcome`].
+pub fn run(options: &RunOptions) -> Result<Outcome, LabError> {
+    let (mut running, mut report, cancel) = start(options)?;
+    let outcome = steps::run_all(&mut running, &mut report, &cancel);
+    report.ladder = steps::ladder(&running);
+    let interrupted = cancel.is_set();
+    if options.keep && !interrupted {
+        report.print(&outcome);
+        report.print_next(&running);
+        return Ok(outcome);
+    }
+    progress(&options.host, "taking the lab down");
+    let place = running.place.clone();
+    drop(running);
+    let removed = tear_down::down(&place);
+    if !interrupted {
+        report.print(&outcome);
+    }
+    removed?;
+    if interrupted {
+        return Err(LabError::Interrupted(place.name().to_owned()));
+    }
+    Ok(outcome)
+}
+
+/// `weft lab up`: leaves the lab up, runs no steps.
+pub fn up(options: &RunOptions) -> Result<(), LabError> {
+    let (running, report, _) = start(options)?;
+    report.print_up(&running);
+    report.print_next(&running);
+    Ok(())
+}
+
+fn start(options: &RunOptions) -> Result<(Running, Report, Cancel), LabError> {
+    let (mut lab, text) = builtin::read(&options.source, options.backend.as_deref())?;
+    if let Some(name) = &options.name {
+        lab.name = check_name(name)?;
+    }
+    need_root(&lab.name)?;
+    let cancel = Cancel::on_signals()?;
+    let mut report = Report::new(&lab, options.host.json);
+    let place = Place::new(&options.host.root, &lab.name);
+    let host = &options.host;
+    let brought = bring_up::bring_up(host, lab, &text, &cancel, &mut report, &|what| {
+        progress(host, what)
+    });
+    match brought {
+        Ok(running) => Ok((running, report, cancel)),
+        // The lab that was refused is not ours to take down.
+        Err(bring_up::Failure::Refused(error)) => Err(error),
+        Err(bring_up::Failure::Broken(error)) => {
+            progress(host, "taking the lab down");
+            if let Err(second) = tear_down::down(&place) {
+                eprintln!("{second}");
+            }
+            if cancel.is_set() {
+                return Err(LabError::Interrupted(place.name().to_owned()));
+            }
+            Err(error)
+        }
+    }
+}
+
+/// `weft lab down NAME`: removes whatever the journal tells of, and says what that was.
+pub fn down(host: &Host, name: &str) -> Result<(), LabError> {
+    let name = check_name(name)?;
+    need_root(&name)?;
+    let place = Place::new(&host.root, &name);
+    let removed = tear_down::down(&place)?;
+    if host.json {
+        println!("{}", removed.json());
+    } else {
+        println!("{removed}");
+    }
+    Ok(())
+}
+
+/// `weft lab ls`.
+pub fn ls(host: &Host) -> Result<(), LabError> {
+    list::print(host)
+}
+
+/// `weft lab exec NAME NODE|TENANT/CONTAINER -- COMMAND`: returns the command's exit code.
+pub fn exec(host: &Host, name: &str, target: &str, command: &[String]) -> Result<u8, LabError> {
+    let name = check_name(name)?;
+    need_root(&name)?;
+    let lab = list::Found::read(host, &name)?;
+    let (node, mut line) = if target.contains('/') {
+        let exe = host.weft_exe.to_string_lossy().into_owned();
+        let line = [exe, "exec".to_owned(), target.to_owned(), "--".to_owned()];
+        (lab.first()?, line.to_vec())
+    } else {
+        (lab.node(target)?, Vec::new())
+    };
+    line.extend(command.iter().cloned());
+    let status = Command::new(&host.weft_exe)
+        .args([enter::WORD, &lab.id, &node.pid.to_string(), "attach", "--"])
+        .args(&line)
+        .status()
+        .map_err(LabError::io("start", &host.weft_exe))?;
+    Ok(status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(1))
+}
+
+fn check_name(name: &str) -> Result<String, LabError> {
+    match name.parse::<weft_overlay::NodeName>() {
+        Ok(name) => Ok(name.as_str().to_owned()),
+        Err(_) => Err(LabError::NotFound {
+            subject: format!("lab {name:?}"),
+            cause: "this cannot be a lab's name".to_owned(),
+            help: "use 1 to 63 of a-z, 0-9 and '-', not first or last".to_owned(),
+        }),
+    }
+}
+
+fn need_root(name: &str) -> Result<(), LabError> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(LabError::failed(
+        format!("lab {name}"),
+        "it needs root: it makes namespaces, network devices and BPF programs",
+        "run the same command with sudo",
+    ))
+}
+
+/// Says what is being done, to a person who waits.
+fn progress(host: &Host, what: &str) {
+    if !host.json && std::io::stderr().is_terminal() {
+        eprintln!("  {what} ...");
+    }
+}

@@ -1,0 +1,120 @@
+//! Labs as their journals tell of them: for `ls` and `exec`.
+
+use serde_json::json;
+
+use crate::error::LabError;
+use crate::journal::{self, Entry, SWITCH};
+use crate::options::Host;
+use crate::place::Place;
+use crate::processes::Process;
+
+/// A lab that is there.
+pub(super) struct Found {
+    pub(super) name: String,
+    pub(super) id: String,
+    file: String,
+    up: bool,
+    nodes: Vec<(String, Process)>,
+}
+
+impl Found {
+    pub(super) fn read(host: &Host, name: &str) -> Result<Found, LabError> {
+        let place = Place::new(&host.root, name);
+        if !place.dir().is_dir() {
+            return Err(LabError::NotFound {
+                subject: format!("lab {name}"),
+                cause: "there is none of that name".to_owned(),
+                help: "`weft lab ls` lists the labs".to_owned(),
+            });
+        }
+        let mut found = Found {
+            name: name.to_owned(),
+            id: String::new(),
+            file: String::new(),
+            up: false,
+            nodes: Vec::new(),
+        };
+        for entry in journal::read(&place.journal())? {
+            match entry {
+                Entry::Lab { id, file } => (found.id, found.file) = (id, file),
+                Entry::Started { node, pid, start } if node != SWITCH => {
+                    found.nodes.push((node, Process { pid, start }));
+                }
+                Entry::Up => found.up = true,
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+
+    fn state(&self) -> &'static str {
+        let alive = self.nodes.iter().filter(|(_, p)| p.is_alive()).count();
+        match (self.up, alive) {
+            (_, 0) => "dead",
+            (true, n) if n == self.nodes.len() => "up",
+            _ => "partial",
+        }
+    }
+
+    /// The holder of a node.
+    pub(super) fn node(&self, name: &str) -> Result<Process, LabError> {
+        let known: Vec<&str> = self.nodes.iter().map(|(node, _)| node.as_str()).collect();
+        let Some((_, holder)) = self.nodes.iter().find(|(node, _)| node == name) else {
+            return Err(LabError::NotFound {
+                subject: format!("node {name}"),
+                cause: format!("lab {} has no such node", self.name),
+                help: format!(
+                    "its nodes are {}; a container is written TENANT/NAME",
+                    known.join(", ")
+                ),
+            });
+        };
+        self.alive(name, *holder)
+    }
+
+    /// The holder of the first node.
+    pub(super) fn first(&self) -> Result<Process, LabError> {
+        match self.nodes.first() {
+            Some((name, holder)) => self.alive(name, *holder),
+            None => Err(self.dead("any node")),
+        }
+    }
+
+    fn alive(&self, name: &str, holder: Process) -> Result<Process, LabError> {
+        if holder.is_alive() {
+            Ok(holder)
+        } else {
+            Err(self.dead(name))
+        }
+    }
+
+    fn dead(&self, what: &str) -> LabError {
+        LabError::Refused {
+            subject: format!("lab {}", self.name),
+            cause: format!("{what} is not running any more"),
+            help: format!("remove the lab with `weft lab down {}`", self.name),
+        }
+    }
+}
+
+pub(super) fn print(host: &Host) -> Result<(), LabError> {
+    let mut rows = Vec::new();
+    for name in Place::all(&host.root)? {
+        let lab = Found::read(host, &name)?;
+        let nodes: Vec<&str> = lab.nodes.iter().map(|(node, _)| node.as_str()).collect();
+        if host.json {
+            let line = json!({
+                "lab": lab.name, "state": lab.state(), "nodes": nodes, "file": lab.file,
+            });
+            println!("{line}");
+        } else {
+            let row = [&lab.name, lab.state(), &nodes.join(" "), &lab.file];
+            rows.push(row.map(str::to_owned));
+        }
+    }
+    if !host.json {
+        let head = ["LAB", "STATE", "NODES", "FILE"].map(str::to_owned);
+        print!("{}", crate::report::table(&head, &rows));
+    }
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! A lab file: a site's tables plus the lab itself, its nodes, links and steps.
+//!
+//! Owns: the whole parsed file and the checks across its tables. Never: starts anything.
+
+use std::path::Path;
+use std::time::Duration;
+
+use weft_overlay::NodeName;
+
+use crate::diagnose::{Diagnostic, Mistakes};
+use crate::site::{self, LoadChain, SITE_TABLES, Site};
+use crate::tables::{Tables, read_document, span_of};
+
+mod lab;
+mod links;
+mod nodes;
+mod steps;
+mod traffic;
+
+pub use links::Link;
+pub use steps::{LinkState, Step, StepKind, Target};
+pub use traffic::Probe;
+
+/// A parsed lab file.
+#[derive(Clone, Debug)]
+pub struct LabFile {
+    /// The file as it was named.
+    pub file: String,
+    /// `[lab] name`
+    pub name: String,
+    /// `[lab] lease_ttl`: how long a node without sign of life counts as there.
+    pub lease_ttl: Option<Duration>,
+    /// The nodes, `count` resolved, in order.
+    pub nodes: Vec<NodeName>,
+    /// The links; none: all nodes share one segment.
+    pub links: Vec<Link>,
+    /// Networks, containers, chains.
+    pub site: Site,
+    /// The steps, in order.
+    pub steps: Vec<Step>,
+}
+
+impl LabFile {
+    /// Parses the text of a lab file; chain files are looked for in `folder`. `backend` overrides
+    /// the file's.
+    pub fn parse(
+        name: &str,
+        text: &str,
+        folder: &Path,
+        backend: Option<&str>,
+    ) -> Result<LabFile, Vec<Diagnostic>> {
+        Self::parse_with(name, text, backend, &site::from_folder(folder))
+    }
+
+    pub(crate) fn parse_with(
+        name: &str,
+        text: &str,
+        backend: Option<&str>,
+        load: LoadChain<'_>,
+    ) -> Result<LabFile, Vec<Diagnostic>> {
+        let mut mistakes = Mistakes::new(name, text);
+        let Some(document) = read_document(text, &mut mistakes) else {
+            return Err(mistakes.finish());
+        };
+        let known: Vec<&str> = ["lab", "node", "link", "step"]
+            .into_iter()
+            .chain(SITE_TABLES)
+            .collect();
+        let mut tables = Tables::of(document, &known, &mut mistakes, |_| None);
+        let lab = lab::read(tables.take("lab"), backend, &mut mistakes);
+        let nodes = nodes::read(tables.take("node"), &mut mistakes);
+        let links = links::read(tables.take("link"), &nodes, &mut mistakes);
+        let placed: Vec<_> = tables.peek("container");
+        let site = site::parse_tables(&mut tables, &mut mistakes, load);
+        check_placement(&placed, &nodes, &mut mistakes);
+        let steps = tables.take("step");
+        // A bad container is not known by name: its steps would be blamed for it.
+        let steps = if mistakes.is_empty() {
+            steps::read(steps, &site, &nodes, &links, &mut mistakes)
+        } else {
+            steps::read_alone(steps, &mut mistakes)
+        };
+        match (lab, mistakes.is_empty()) {
+            (Some(lab), true) => Ok(LabFile {
+                file: name.to_owned(),
+                name: lab.name,
+                lease_ttl: lab.lease_ttl,
+                nodes,
+                links,
+                site,
+                steps,
+            }),
+            _ => Err(mistakes.finish()),
+        }
+    }
+}
+
+/// Every container's node must be one of the lab's.
+fn check_placement(
+    containers: &[crate::tables::Value<'_>],
+    nodes: &[NodeName],
+    mistakes: &mut Mistakes,
+) {
+    for item in containers {
+        let Some(wanted) = crate::tables::text_of(item, "node") else {
+            continue;
+        };
+        if !nodes.iter().any(|node| node.as_str() == wanted) {
+            nodes::unknown(wanted, span_of(item, "node"), nodes, mistakes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+//! `[lab]`: name, backend, and what all its nodes are started with.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use weft_overlay::NodeName;
+
+use crate::diagnose::Mistakes;
+use crate::tables::{Value, span_of, typed};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LabTable {
+    name: String,
+    backend: Option<String>,
+    lease_ttl: Option<String>,
+}
+
+pub(super) struct Lab {
+    pub(super) name: String,
+    pub(super) lease_ttl: Option<Duration>,
+}
+
+pub(super) fn read(
+    mut items: Vec<Value<'_>>,
+    backend: Option<&str>,
+    mistakes: &mut Mistakes,
+) -> Option<Lab> {
+    if items.is_empty() {
+        mistakes.add(
+            0..0,
+            "the file has no [lab] table",
+            "add it at the top",
+            "write [lab] with name = \"...\"; a site without nodes is for `weft apply -f`"
+                .to_owned(),
+        );
+        return None;
+    }
+    let item = items.remove(0);
+    if let Some(second) = items.first() {
+        mistakes.add(
+            second.span(),
+            "[lab] is there twice",
+            "second time",
+            "one file is one lab".to_owned(),
+        );
+    }
+    let table: LabTable = typed(&item, "lab", mistakes)?;
+    check_backend(&table, backend, &item, mistakes);
+    // A lab's name becomes part of paths, so it follows the rule of all names.
+    if let Err(error) = table.name.parse::<NodeName>() {
+        let message = error.to_string().replace("node name", "lab name");
+        mistakes.add(span_of(&item, "name"), message, "this name", None);
+    }
+    let lease_ttl = table.lease_ttl.as_deref().map(|text| {
+        duration(text).unwrap_or_else(|| {
+            mistakes.add(
+                span_of(&item, "lease_ttl"),
+                format!("{text:?} is not a duration"),
+                "this",
+                DURATION_HELP.to_owned(),
+            );
+            Duration::ZERO
+        })
+    });
+    Some(Lab {
+        name: table.name,
+        lease_ttl,
+    })
+}
+
+fn check_backend(
+    table: &LabTable,
+    wanted: Option<&str>,
+    item: &Value<'_>,
+    mistakes: &mut Mistakes,
+) {
+    let backend = wanted.or(table.backend.as_deref()).unwrap_or("netns");
+    let message = match backend {
+        "netns" => return,
+        "qemu" => "backend \"qemu\" is not supported by this version".to_owned(),
+        other => format!("there is no backend {other:?}"),
+    };
+    let place = if table.backend.is_some() {
+        "backend"
+    } else {
+        "name"
+    };
+    mistakes.add(
+        span_of(item, place),
+        message,
+        "this backend",
+        "write backend = \"netns\" (each node in namespaces of this machine), or leave it out"
+            .to_owned(),
+    );
+}
+
+pub(super) const DURATION_HELP: &str = "write a number and its unit: \"500ms\", \"10s\", \"2m\"";
+
+/// `500ms`, `10s`, `2m`.
+pub(super) fn duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let duration = match unit {
+        "ms" => Duration::from_millis(number),
+        "s" => Duration::from_secs(number),
+        "m" => Duration::from_secs(number.checked_mul(60)?),
+        _ => return None,
+    };
+    (!duration.is_zero()).then_some(duration)
+}

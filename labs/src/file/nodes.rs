@@ -1,0 +1,92 @@
+//! `[[node]]`: names, and `count = 3` for `n1`, `n2`, `n3`.
+
+use std::ops::Range;
+
+use serde::Deserialize;
+use weft_overlay::NodeName;
+
+use crate::diagnose::{Mistakes, nearest};
+use crate::tables::{Value, span_of, text_of, typed};
+
+/// Most nodes of a lab: their addresses are 192.0.2.11 to 192.0.2.254 (RFC 5737).
+pub(crate) const NODES_MAX: usize = 100;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NodeTable {
+    name: String,
+    count: Option<u32>,
+    /// For virtual machines; namespaces have the machine's memory.
+    #[allow(dead_code, reason = "accepted so that one file serves both backends")]
+    memory: Option<String>,
+}
+
+pub(super) fn read(items: Vec<Value<'_>>, mistakes: &mut Mistakes) -> Vec<NodeName> {
+    if items.is_empty() {
+        mistakes.add(
+            0..0,
+            "the lab has no nodes",
+            "add some",
+            "write [[node]] with name = \"n\" and count = 3".to_owned(),
+        );
+    }
+    let mut nodes: Vec<NodeName> = Vec::new();
+    for item in items {
+        let title = text_of(&item, "name")
+            .unwrap_or("without a name")
+            .to_owned();
+        let Some(table) = typed::<NodeTable>(&item, &format!("node {title}"), mistakes) else {
+            continue;
+        };
+        for name in names(&table, &item, mistakes) {
+            match name.parse::<NodeName>() {
+                Ok(name) if nodes.contains(&name) => mistakes.add(
+                    span_of(&item, "name"),
+                    format!("node {name} is there twice"),
+                    "second time",
+                    "give it another name or remove it".to_owned(),
+                ),
+                Ok(name) => nodes.push(name),
+                Err(error) => {
+                    mistakes.add(span_of(&item, "name"), error.to_string(), "this name", None);
+                }
+            }
+        }
+    }
+    nodes
+}
+
+fn names(table: &NodeTable, item: &Value<'_>, mistakes: &mut Mistakes) -> Vec<String> {
+    match table.count {
+        None => vec![table.name.clone()],
+        Some(count) if (1..=NODES_MAX as u32).contains(&count) => {
+            (1..=count).map(|i| format!("{}{i}", table.name)).collect()
+        }
+        Some(count) => {
+            mistakes.add(
+                span_of(item, "count"),
+                format!("a lab cannot have {count} nodes of one kind"),
+                "this number",
+                format!("write 1 to {NODES_MAX}"),
+            );
+            Vec::new()
+        }
+    }
+}
+
+/// Notes a reference to a node that the lab does not have.
+pub(super) fn unknown(wanted: &str, at: Range<usize>, nodes: &[NodeName], mistakes: &mut Mistakes) {
+    let help = match nearest(wanted, nodes.iter().map(NodeName::as_str)) {
+        Some(near) => format!("did you mean {near}?"),
+        None => {
+            let all: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
+            format!("the lab has {}", all.join(", "))
+        }
+    };
+    mistakes.add(
+        at,
+        format!("there is no node {wanted}"),
+        "not in the lab",
+        help,
+    );
+}

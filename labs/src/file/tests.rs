@@ -1,0 +1,121 @@
+//! Lab files: what is read, and what each mistake says and where.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::*;
+
+const HEAD: &str = r#"[lab]
+name = "small"
+[[node]]
+name = "n"
+count = 2
+[[network]]
+name = "red/front"
+cidr = "10.10.0.0/16"
+[[container]]
+name = "red/a"
+node = "n1"
+networks = ["red/front"]
+command = ["x"]
+"#;
+
+fn read(text: &str) -> Result<LabFile, Vec<Diagnostic>> {
+    LabFile::parse("lab.toml", text, Path::new("/nonexistent"), None)
+}
+
+fn mistakes(tail: &str) -> Vec<(usize, String, String)> {
+    read(&format!("{HEAD}{tail}"))
+        .expect_err("there are mistakes")
+        .into_iter()
+        .map(|d| {
+            (
+                d.line - HEAD.lines().count(),
+                d.message,
+                d.help.unwrap_or_default(),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn a_lab_is_read_with_counted_nodes_links_and_steps() {
+    let lab = read(&format!(
+        "{HEAD}[[link]]\nbetween = [\"n1\", \"n2\"]\n[[step]]\nreach = {{ from = \"red/a\", to = \"10.10.0.9\", traffic = \"icmp\" }}\nwithin = \"500ms\"\n"
+    ))
+    .unwrap();
+    let nodes: Vec<&str> = lab.nodes.iter().map(NodeName::as_str).collect();
+    assert_eq!(nodes, ["n1", "n2"]);
+    assert_eq!(lab.links.len(), 1);
+    assert_eq!(lab.steps[0].within, Duration::from_millis(500));
+    assert_eq!(
+        lab.steps[0].kind.to_string(),
+        "red/a reaches 10.10.0.9 on icmp"
+    );
+}
+
+#[test]
+fn references_that_lead_nowhere_are_found_with_a_suggestion() {
+    let found = mistakes(
+        "[[step]]\nreach = { from = \"red/b\", to = \"red/a\", traffic = \"tcp/80\", via = [\"fw\"] }\n[[step]]\nisolated = [\"red/front\", \"red/frond\"]\n[[step]]\nrun = { node = \"n3\", command = [\"true\"] }\n[[step]]\nlink = { between = [\"n1\", \"n2\"], state = \"down\" }\n",
+    );
+    let messages: Vec<&str> = found.iter().map(|m| m.1.as_str()).collect();
+    assert_eq!(
+        messages,
+        [
+            "there is no container red/b",
+            "there is no hop fw",
+            "there is no network red/frond",
+            "there is no node n3",
+            "there is no link between n1 and n2",
+        ]
+    );
+    assert_eq!(found[0].2, "did you mean red/a?");
+    let lines: Vec<usize> = found.iter().map(|m| m.0).collect();
+    assert_eq!(lines, [2, 2, 4, 6, 8]);
+}
+
+#[test]
+fn bad_traffic_unknown_keys_and_two_kinds_in_one_step_are_mistakes() {
+    let found = mistakes(
+        "[[step]]\nreach = { from = \"red/a\", to = \"10.10.0.9\", traffic = \"tcp/0\" }\n[[step]]\nraech = 1\n[[step]]\nreach = { from = \"red/a\", to = \"10.10.0.9\", traffic = \"icmp\", by = \"fw\" }\nwithin = \"soon\"\n",
+    );
+    let all = format!("{found:#?}");
+    for words in [
+        "not a port",
+        "unknown key `raech`",
+        "did you mean `reach`",
+        "exactly one thing",
+        "not a duration",
+    ] {
+        assert!(all.contains(words), "{words}: {all}");
+    }
+}
+
+#[test]
+fn another_backend_and_impairments_are_refused_with_their_place() {
+    let text = HEAD.replace("name = \"small\"", "name = \"small\"\nbackend = \"qemu\"");
+    let found = read(&text).unwrap_err();
+    assert_eq!((found[0].line, found[0].column), (3, 11));
+    assert!(found[0].message.contains("not supported by this version"));
+    let found = LabFile::parse("lab.toml", HEAD, Path::new("."), Some("qemu")).unwrap_err();
+    assert_eq!(found[0].line, 2);
+    let found = mistakes("[[link]]\nbetween = [\"n1\", \"n2\"]\ndelay = \"5ms\"\n");
+    assert_eq!(found[0].0, 3);
+    assert!(found[0].1.contains("`delay`"));
+}
+
+#[test]
+fn names_given_twice_and_containers_on_no_node_are_mistakes() {
+    let found = mistakes(
+        "[[node]]\nname = \"n1\"\n[[container]]\nname = \"red/b\"\nnode = \"n9\"\ncommand = [\"x\"]\n",
+    );
+    let messages: Vec<&str> = found.iter().map(|m| m.1.as_str()).collect();
+    assert_eq!(messages, ["node n1 is there twice", "there is no node n9"]);
+}
+
+#[test]
+fn a_file_without_a_lab_is_a_mistake_that_says_so() {
+    let found = read("[[network]]\nname = \"red/front\"\ncidr = \"10.0.0.0/8\"\n").unwrap_err();
+    assert!(found[0].message.contains("no [lab] table"));
+}

@@ -1,0 +1,115 @@
+//! Processes as /proc shows them: who belongs to a lab, who is still the one we knew.
+//!
+//! Owns: finding and ending a lab's processes. A process is ended only if its command line carries
+//! the lab's random id, or if its number and start time are those that were noted.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// How often a condition on processes is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// A process by number and start time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    /// Clock ticks since boot (proc(5), field 22 of stat).
+    pub(crate) start: u64,
+}
+
+impl Process {
+    /// The process of that number now, unless it has ended.
+    pub(crate) fn of(pid: i32) -> Option<Process> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The second field may hold anything, but ends at the last ')'.
+        let fields: Vec<&str> = stat[stat.rfind(')')? + 1..].split_whitespace().collect();
+        // A zombie holds nothing any more; its parent reaps it when it likes.
+        if matches!(*fields.first()?, "Z" | "X") {
+            return None;
+        }
+        let start = fields.get(19)?.parse().ok()?;
+        Some(Process { pid, start })
+    }
+
+    pub(crate) fn is_alive(self) -> bool {
+        Process::of(self.pid) == Some(self)
+    }
+
+    /// Sends a signal, if it is still this process.
+    pub(crate) fn signal(self, signal: Signal) {
+        if self.is_alive() {
+            // It may end in between; then there is nothing to do.
+            let _ = kill(Pid::from_raw(self.pid), signal);
+        }
+    }
+}
+
+/// All processes that carry `id` as an argument of their command line.
+pub(crate) fn carrying(id: &str) -> Vec<Process> {
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(Result::ok)
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| {
+            std::fs::read(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|line| line.split(|b| *b == 0).any(|arg| arg == id.as_bytes()))
+        })
+        .filter_map(Process::of)
+        .collect()
+}
+
+/// Ends every process that carries `id`, also those that appear meanwhile. Returns how many there
+/// were, and those that did not end by the deadline.
+pub(crate) fn end_all(id: &str, deadline: Instant) -> (usize, Vec<Process>) {
+    let mut seen: Vec<Process> = Vec::new();
+    loop {
+        let alive = carrying(id);
+        for process in &alive {
+            process.signal(Signal::SIGKILL);
+            if !seen.contains(process) {
+                seen.push(*process);
+            }
+        }
+        if alive.is_empty() || Instant::now() >= deadline {
+            return (seen.len(), alive);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_process_is_found_by_its_mark_and_ended() {
+        let mark = format!("weft-labs-test-{}", std::process::id());
+        let mut child = Command::new("sh")
+            .args(["-c", "read x", &mark])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while carrying(&mark).is_empty() {
+            assert!(Instant::now() < deadline, "not found");
+            std::thread::yield_now();
+        }
+        let process = Process::of(child.id() as i32).unwrap();
+        assert!(process.is_alive());
+        assert!(
+            !Process {
+                start: process.start + 1,
+                ..process
+            }
+            .is_alive()
+        );
+        let (ended, left) = end_all(&mark, deadline);
+        assert_eq!((ended, left), (1, Vec::new()));
+        child.wait().unwrap();
+    }
+}
