@@ -189,6 +189,12 @@ impl Lines {
         }
     }
 
+    /// Waits for the child, which is about to end by itself, and leaves its own children alone.
+    pub(crate) fn leave(&mut self) {
+        // Already waited for: as good.
+        let _ = self.child.wait();
+    }
+
     /// Ends the child; what it said on standard error.
     pub(crate) fn finish(mut self) -> String {
         end(&mut self.child);

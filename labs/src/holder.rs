@@ -9,7 +9,6 @@
 //! of single-threaded processes.
 
 use std::io::Write;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, exit};
 
@@ -56,7 +55,6 @@ fn launch(id: &str, node: &str) -> anyhow::Result<()> {
     let exe = std::env::current_exe().context("find the weft binary")?;
     let child = Command::new(exe)
         .args([WORD, id, node, "init"])
-        .process_group(0)
         .current_dir("/")
         .spawn()
         .context("start the holder in its namespaces")?;

@@ -50,20 +50,22 @@ impl Starter {
         command.args([holder::WORD, &self.id, node]);
         let mut lines = Lines::start(command).map_err(|e| failed(e.to_string()))?;
         let deadline = Instant::now() + HOLDER_READY;
-        let mut pid = None;
+        // Two processes write here: the number and `ready` come in any order.
+        let (mut pid, mut ready) = (None, false);
         while let Some(line) = lines.next(deadline) {
-            if line == "ready" {
-                return pid
-                    .and_then(Process::of)
-                    .ok_or_else(|| failed("the holder ended at once".to_owned()));
-            }
             match line.parse() {
                 Ok(number) => pid = Some(number),
+                Err(_) if line == "ready" => ready = true,
                 Err(_) => {
-                    return Err(failed(
-                        line.strip_prefix("error: ").unwrap_or(&line).to_owned(),
-                    ));
+                    let cause = line.strip_prefix("error: ").unwrap_or(&line);
+                    return Err(failed(cause.to_owned()));
                 }
+            }
+            if let (Some(pid), true) = (pid, ready) {
+                // The launcher ends by itself; ended by us it would take the holder along.
+                lines.leave();
+                return Process::of(pid)
+                    .ok_or_else(|| failed("the holder ended at once".to_owned()));
             }
         }
         Err(failed(format!(
