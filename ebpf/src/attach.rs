@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use aya::programs::TcAttachType;
 use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
 use aya::programs::tc::{
     NlOptions, SchedClassifierLink, TcAttachOptions, qdisc_add_clsact, qdisc_detach_program,
 };
-use aya::programs::TcAttachType;
 use aya::util::KernelVersion;
 
 use crate::datapath::{Datapath, FROM_CONTAINER, FROM_OVERLAY};
@@ -115,9 +115,14 @@ impl Datapath {
                 TcAttachOptions::TcxOrder(LinkOrder::default()),
             )
             .map_err(|e| fail("attaching")(Box::new(e)))?;
-        let link = loaded.take_link(id).map_err(|e| fail("taking the link")(Box::new(e)))?;
-        let link: FdLink = link.try_into().map_err(|e| fail("taking the link")(Box::new(e)))?;
-        link.pin(pin).map_err(|e| fail("pinning the link")(Box::new(e)))?;
+        let link = loaded
+            .take_link(id)
+            .map_err(|e| fail("taking the link")(Box::new(e)))?;
+        let link: FdLink = link
+            .try_into()
+            .map_err(|e| fail("taking the link")(Box::new(e)))?;
+        link.pin(pin)
+            .map_err(|e| fail("pinning the link")(Box::new(e)))?;
         Ok(())
     }
 
@@ -141,8 +146,9 @@ impl Datapath {
                 TcAttachOptions::Netlink(NlOptions::default()),
             )
             .map_err(|e| fail("attaching")(Box::new(e)))?;
-        let link: SchedClassifierLink =
-            loaded.take_link(id).map_err(|e| fail("taking the link")(Box::new(e)))?;
+        let link: SchedClassifierLink = loaded
+            .take_link(id)
+            .map_err(|e| fail("taking the link")(Box::new(e)))?;
         // Dropping it would take the filter off; it is to outlive this process.
         std::mem::forget(link);
         Ok(())
@@ -150,10 +156,18 @@ impl Datapath {
 
     /// Brings every pinned link to this binary's programs in one step each; drops pins whose interface is gone.
     pub(crate) fn renew_links(&mut self, dir: &Path) -> Result<(), Error> {
-        let fail = |action| move |source| Error::Bpffs { path: dir.into(), action, source };
+        let fail = |action| {
+            move |source| Error::Bpffs {
+                path: dir.into(),
+                action,
+                source,
+            }
+        };
         for entry in fs::read_dir(dir).map_err(fail("listing links"))? {
             let path = entry.map_err(fail("listing links"))?.path();
-            let Some((ifindex, program)) = parse_pin(&path) else { continue };
+            let Some((ifindex, program)) = parse_pin(&path) else {
+                continue;
+            };
             if self.renew(&path, program).is_ok() {
                 self.attached.insert(ifindex);
             } else {
@@ -183,21 +197,29 @@ fn pin_path(dir: &Path, ifindex: u32, program: &str) -> PathBuf {
 
 fn parse_pin(path: &Path) -> Option<(u32, &'static str)> {
     let (ifindex, program) = path.file_name()?.to_str()?.split_once('-')?;
-    let program = [FROM_CONTAINER, FROM_OVERLAY].into_iter().find(|known| *known == program)?;
+    let program = [FROM_CONTAINER, FROM_OVERLAY]
+        .into_iter()
+        .find(|known| *known == program)?;
     Some((ifindex.parse().ok()?, program))
 }
 
 fn name_of(ifindex: u32) -> Result<String, Error> {
     nix::net::if_::if_indextoname(ifindex)
         .map(|name| name.to_string_lossy().into_owned())
-        .map_err(|errno| Error::Interface { ifindex, action: "looking up its name", source: errno.into() })
+        .map_err(|errno| Error::Interface {
+            ifindex,
+            action: "looking up its name",
+            source: errno.into(),
+        })
 }
 
 fn remove(pin: &Path, ifindex: u32) -> Result<(), Error> {
     match fs::remove_file(pin) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::Interface { ifindex, action: "removing the link's pin", source })
-        }
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Error::Interface {
+            ifindex,
+            action: "removing the link's pin",
+            source,
+        }),
         _ => Ok(()),
     }
 }
@@ -206,5 +228,9 @@ fn failed(
     ifindex: u32,
     action: &'static str,
 ) -> impl FnOnce(Box<dyn std::error::Error + Send + Sync>) -> Error {
-    move |source| Error::Link { ifindex, action, source }
+    move |source| Error::Link {
+        ifindex,
+        action,
+        source,
+    }
 }

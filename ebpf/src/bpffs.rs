@@ -15,20 +15,37 @@ use crate::error::Error;
 /// [`Error::Bpffs`] when it cannot be mounted or the folder not be made.
 pub fn ensure(dir: &Path) -> Result<(), Error> {
     let standard = Path::new("/sys/fs/bpf");
-    let point: PathBuf = if dir.starts_with(standard) { standard.into() } else { dir.into() };
+    let point: PathBuf = if dir.starts_with(standard) {
+        standard.into()
+    } else {
+        dir.into()
+    };
     let fail = |action| {
         let path = point.clone();
-        move |source| Error::Bpffs { path, action, source }
+        move |source| Error::Bpffs {
+            path,
+            action,
+            source,
+        }
     };
     if !point.exists() {
         fs::create_dir_all(&point).map_err(fail("making the folder"))?;
     }
     if !is_bpffs(&point) && !(dir.exists() && is_bpffs(dir)) {
-        mount(Some("bpf"), &point, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
-            .map_err(|errno| fail("mounting")(errno.into()))?;
+        mount(
+            Some("bpf"),
+            &point,
+            Some("bpf"),
+            MsFlags::empty(),
+            Some("mode=0700"),
+        )
+        .map_err(|errno| fail("mounting")(errno.into()))?;
     }
-    fs::create_dir_all(dir)
-        .map_err(|source| Error::Bpffs { path: dir.into(), action: "making the folder", source })
+    fs::create_dir_all(dir).map_err(|source| Error::Bpffs {
+        path: dir.into(),
+        action: "making the folder",
+        source,
+    })
 }
 
 /// Whether a bpffs is mounted here.

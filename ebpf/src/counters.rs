@@ -20,7 +20,9 @@ impl Datapath {
             PerCpuArray::try_from(self.map(name)?).map_err(map_error(name, "opening"))?;
         let mut drops = BTreeMap::new();
         for reason in DropReason::ALL {
-            let slots = map.get(&(reason as u32), 0).map_err(map_error(name, "reading"))?;
+            let slots = map
+                .get(&(reason as u32), 0)
+                .map_err(map_error(name, "reading"))?;
             let packets: u64 = slots.iter().sum();
             if packets > 0 {
                 drops.insert(reason, packets);
@@ -40,13 +42,15 @@ impl Datapath {
         let mut all = BTreeMap::new();
         for entry in map.iter() {
             let (port, slots) = entry.map_err(map_error(name, "reading"))?;
-            let total = slots.iter().fold(PortStats::default(), |sum, slot| PortStats {
-                tx_packets: sum.tx_packets + slot.0.tx_packets,
-                tx_bytes: sum.tx_bytes + slot.0.tx_bytes,
-                rx_packets: sum.rx_packets + slot.0.rx_packets,
-                rx_bytes: sum.rx_bytes + slot.0.rx_bytes,
-                drops: sum.drops + slot.0.drops,
-            });
+            let total = slots
+                .iter()
+                .fold(PortStats::default(), |sum, slot| PortStats {
+                    tx_packets: sum.tx_packets + slot.0.tx_packets,
+                    tx_bytes: sum.tx_bytes + slot.0.tx_bytes,
+                    rx_packets: sum.rx_packets + slot.0.rx_packets,
+                    rx_bytes: sum.rx_bytes + slot.0.rx_bytes,
+                    drops: sum.drops + slot.0.drops,
+                });
             all.insert(port, total);
         }
         Ok(all)
@@ -70,6 +74,7 @@ impl Datapath {
     /// The map cannot be written.
     pub fn set_trace_filter(&mut self, filter: TraceFilter) -> Result<(), Error> {
         let mut map = self.array::<TraceFilter>("trace_filter")?;
-        map.set(0, P(filter), 0).map_err(map_error("trace_filter", "writing"))
+        map.set(0, P(filter), 0)
+            .map_err(map_error("trace_filter", "writing"))
     }
 }

@@ -38,9 +38,17 @@ pub struct Datapath {
 pub(crate) const MAPS: [(&str, usize, usize); 20] = [
     ("config", 4, size_of::<abi::NodeConfig>()),
     ("ports", 4, size_of::<abi::Port>()),
-    ("endpoints", size_of::<abi::EndpointKey>(), size_of::<abi::Endpoint>()),
+    (
+        "endpoints",
+        size_of::<abi::EndpointKey>(),
+        size_of::<abi::Endpoint>(),
+    ),
     ("networks", 4, size_of::<abi::Network>()),
-    ("subnets", size_of::<abi::SubnetKey>(), size_of::<abi::Subnet>()),
+    (
+        "subnets",
+        size_of::<abi::SubnetKey>(),
+        size_of::<abi::Subnet>(),
+    ),
     ("nodes", 4, size_of::<abi::Node>()),
     ("vteps", size_of::<abi::VtepKey>(), 4),
     ("classes", size_of::<abi::ClassKey>(), 4),
@@ -88,9 +96,15 @@ impl Datapath {
         for (name, _, _) in MAPS {
             loader.map_pin_path(name, maps.join(name));
         }
-        let ebpf = loader.load(OBJECT).map_err(|error| Error::Load(Box::new(error)))?;
-        let mut datapath =
-            Datapath { ebpf, dir: config.bpf_dir.clone(), attached: BTreeSet::new(), taken_over };
+        let ebpf = loader
+            .load(OBJECT)
+            .map_err(|error| Error::Load(Box::new(error)))?;
+        let mut datapath = Datapath {
+            ebpf,
+            dir: config.bpf_dir.clone(),
+            attached: BTreeSet::new(),
+            taken_over,
+        };
         datapath.load_programs(&programs)?;
         datapath.set_node(config.node)?;
         datapath.renew_links(&links)?;
@@ -107,9 +121,13 @@ impl Datapath {
     /// # Errors
     /// The kernel refuses the write.
     pub fn set_node(&mut self, node: abi::NodeConfig) -> Result<(), Error> {
-        let node = abi::NodeConfig { abi: abi::ABI_VERSION, ..node };
+        let node = abi::NodeConfig {
+            abi: abi::ABI_VERSION,
+            ..node
+        };
         let mut map: Array<_, P<abi::NodeConfig>> = self.array("config")?;
-        map.set(0, P(node), 0).map_err(map_error("config", "writing"))
+        map.set(0, P(node), 0)
+            .map_err(map_error("config", "writing"))
     }
 
     pub(crate) fn array<T: crate::pods::Plain>(
@@ -121,17 +139,23 @@ impl Datapath {
     }
 
     pub(crate) fn map(&mut self, name: &'static str) -> Result<&mut Map, Error> {
-        self.ebpf.map_mut(name).ok_or(Error::Missing { kind: "map", name })
+        self.ebpf
+            .map_mut(name)
+            .ok_or(Error::Missing { kind: "map", name })
     }
 
     pub(crate) fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier, Error> {
-        let program =
-            self.ebpf.program_mut(name).ok_or(Error::Missing { kind: "program", name })?;
-        program.try_into().map_err(|source: aya::programs::ProgramError| Error::Program {
-            program: name,
-            action: "opening",
-            source: Box::new(source),
-        })
+        let program = self.ebpf.program_mut(name).ok_or(Error::Missing {
+            kind: "program",
+            name,
+        })?;
+        program
+            .try_into()
+            .map_err(|source: aya::programs::ProgramError| Error::Program {
+                program: name,
+                action: "opening",
+                source: Box::new(source),
+            })
     }
 
     fn load_programs(&mut self, pins: &Path) -> Result<(), Error> {
@@ -143,14 +167,22 @@ impl Datapath {
                 source: Box::new(source),
             })?;
             let pin = pins.join(name);
-            let fail = |action| move |source| Error::Pin { program: name.into(), action, source };
+            let fail = |action| {
+                move |source| Error::Pin {
+                    program: name.into(),
+                    action,
+                    source,
+                }
+            };
             match fs::remove_file(&pin) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(fail("removing the old pin")(error));
                 }
                 _ => {}
             }
-            program.pin(&pin).map_err(|error| fail("pinning")(std::io::Error::other(error)))?;
+            program
+                .pin(&pin)
+                .map_err(|error| fail("pinning")(std::io::Error::other(error)))?;
         }
         Ok(())
     }
@@ -160,8 +192,7 @@ impl Datapath {
 fn fits(maps: &Path) -> bool {
     let pinned = |name: &str| MapData::from_pin(maps.join(name));
     let abi = pinned("config").ok().and_then(|data| {
-        let config: Array<MapData, P<abi::NodeConfig>> =
-            Array::try_from(Map::Array(data)).ok()?;
+        let config: Array<MapData, P<abi::NodeConfig>> = Array::try_from(Map::Array(data)).ok()?;
         config.get(&0, 0).ok().map(|config| config.0.abi)
     });
     abi == Some(abi::ABI_VERSION)
@@ -174,7 +205,13 @@ fn fits(maps: &Path) -> bool {
 
 /// Removes every pin of a folder.
 fn clear(dir: &Path) -> Result<(), Error> {
-    let fail = |action| move |source| Error::Bpffs { path: dir.into(), action, source };
+    let fail = |action| {
+        move |source| Error::Bpffs {
+            path: dir.into(),
+            action,
+            source,
+        }
+    };
     for entry in fs::read_dir(dir).map_err(fail("listing pins"))? {
         let entry = entry.map_err(fail("listing pins"))?;
         fs::remove_file(entry.path()).map_err(fail("removing a pin"))?;
@@ -186,5 +223,9 @@ pub(crate) fn map_error(
     map: &'static str,
     action: &'static str,
 ) -> impl FnOnce(aya::maps::MapError) -> Error {
-    move |source| Error::Map { map, action, source: Box::new(source) }
+    move |source| Error::Map {
+        map,
+        action,
+        source: Box::new(source),
+    }
 }

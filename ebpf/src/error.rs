@@ -54,7 +54,10 @@ pub enum Error {
     #[error("BPF events: reading failed")]
     Events(#[source] io::Error),
     #[error("BPF object: it holds no {kind} {name:?}; rebuild it by `cargo xtask bpf`")]
-    Missing { kind: &'static str, name: &'static str },
+    Missing {
+        kind: &'static str,
+        name: &'static str,
+    },
 }
 
 impl Error {

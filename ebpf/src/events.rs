@@ -26,8 +26,8 @@ impl Datapath {
         let name = "events";
         let data = MapData::from_pin(self.dir.join("maps").join(name))
             .map_err(map_error(name, "opening"))?;
-        let ring = RingBuf::try_from(aya::maps::Map::RingBuf(data))
-            .map_err(map_error(name, "opening"))?;
+        let ring =
+            RingBuf::try_from(aya::maps::Map::RingBuf(data)).map_err(map_error(name, "opening"))?;
         // SAFETY: the ring buffer owns its descriptor and gives the same one for its whole life.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
             .map_err(|error| Error::Events(error.into()))?;
@@ -46,7 +46,10 @@ impl EventReader {
                 return Ok(event);
             }
             let mut ready = self.ring.readable_mut().await.map_err(Error::Events)?;
-            let event = ready.get_inner_mut().next().and_then(|item| pods::read(&item));
+            let event = ready
+                .get_inner_mut()
+                .next()
+                .and_then(|item| pods::read(&item));
             match event {
                 Some(event) => return Ok(event),
                 None => ready.clear_ready(),
@@ -56,6 +59,9 @@ impl EventReader {
 
     /// An event that is there already.
     pub fn take(&mut self) -> Option<TraceEvent> {
-        self.ring.get_mut().next().and_then(|item| pods::read(&item))
+        self.ring
+            .get_mut()
+            .next()
+            .and_then(|item| pods::read(&item))
     }
 }

@@ -25,7 +25,12 @@ pub const OLDEST: (u8, u8, u16) = (6, 1, 0);
 
 /// Looks at the running kernel. Needs root for the BPF probes.
 pub fn probe() -> Vec<Feature> {
-    let feature = |name, present, required, why| Feature { name, present, required, why };
+    let feature = |name, present, required, why| Feature {
+        name,
+        present,
+        required,
+        why,
+    };
     vec![
         feature(
             "linux-6.1",

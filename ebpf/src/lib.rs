@@ -9,8 +9,8 @@
 //!
 //! Never: decides what should be in a table.
 
-pub mod bpffs;
 mod attach;
+pub mod bpffs;
 mod counters;
 mod datapath;
 mod error;

@@ -105,7 +105,9 @@ impl Datapath {
             LpmTrie::try_from(self.map(name)?).map_err(map_error(name, "opening"))?;
         for entry in trie.iter() {
             let (key, class) = entry.map_err(map_error(name, "reading"))?;
-            tables.class_cidrs.insert((key.prefix_len(), key.data().0), class);
+            tables
+                .class_cidrs
+                .insert((key.prefix_len(), key.data().0), class);
         }
         Ok(tables)
     }
@@ -122,8 +124,12 @@ impl Datapath {
         name: &'static str,
     ) -> Result<BTreeMap<K, V>, Error> {
         let map = self.hash::<K, V>(name)?;
-        let entries = map.iter().map(|entry| entry.map(|(key, value)| (key.0, value.0)));
-        entries.collect::<Result<_, _>>().map_err(map_error(name, "reading"))
+        let entries = map
+            .iter()
+            .map(|entry| entry.map(|(key, value)| (key.0, value.0)));
+        entries
+            .collect::<Result<_, _>>()
+            .map_err(map_error(name, "reading"))
     }
 
     fn add<K: Plain + Ord, V: Plain>(
@@ -140,7 +146,8 @@ impl Datapath {
                 Some(_) => report.updated += 1,
                 None => report.inserted += 1,
             }
-            map.insert(P(*key), P(*value), 0).map_err(map_error(name, "writing"))?;
+            map.insert(P(*key), P(*value), 0)
+                .map_err(map_error(name, "writing"))?;
         }
         Ok(())
     }
@@ -178,11 +185,13 @@ impl Datapath {
                 Some(_) => report.updated += 1,
                 None => report.inserted += 1,
             }
-            trie.insert(&Key::new(*len, P(*key)), class, 0).map_err(map_error(name, "writing"))?;
+            trie.insert(&Key::new(*len, P(*key)), class, 0)
+                .map_err(map_error(name, "writing"))?;
         }
         for (len, key) in observed.class_cidrs.keys() {
             if !tables.class_cidrs.contains_key(&(*len, *key)) {
-                trie.remove(&Key::new(*len, P(*key))).map_err(map_error(name, "deleting"))?;
+                trie.remove(&Key::new(*len, P(*key)))
+                    .map_err(map_error(name, "deleting"))?;
                 report.deleted += 1;
             }
         }

@@ -1,4 +1,7 @@
 //! The programs over the real kernel by `BPF_PROG_TEST_RUN`: a packet in, a decision out. Needs root.
 
 mod bed;
+mod chain;
 mod endpoint;
+mod keeper;
+mod overlay;

@@ -20,7 +20,7 @@ use aya_ebpf::{
     macros::classifier,
     programs::TcContext,
 };
-use packet::{ETH_P_ARP, Packet, PROTO_ICMP6};
+use packet::{ETH_P_ARP, PROTO_ICMP6, Packet};
 use report::Skb;
 use weft_ebpf_abi::{
     DropReason, EndpointKey, GATEWAY_MAC, NETWORK_CHAINS, PORT_HOP, Port, SteerFace, TracePoint,
@@ -30,25 +30,44 @@ use weft_ebpf_abi::{
 /// Bytes that are made linear before parsing: Ethernet, IPv6, TCP and the first payload.
 const PULL: u32 = 128;
 
+/// The packet in hand lives in a per-CPU slot, not on the stack: the verifier does not follow what map
+/// values hold, so it need not prove every combination of header fields anew (1.1 s to load before, 0.1 s
+/// after). A program is never entered twice on a CPU, since redirects happen after it returned.
+#[inline(always)]
+fn scratch() -> Option<&'static mut Packet> {
+    let p = maps::SCRATCH.get_ptr_mut(0)?;
+    // SAFETY: a per-CPU slot that only this run uses; the pointer is valid for its whole duration.
+    unsafe {
+        *p = Packet::new();
+        Some(&mut *p)
+    }
+}
+
 #[classifier]
 pub fn from_container(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
-    let mut p = Packet::new();
+    let Some(p) = scratch() else {
+        return report::TC_DROP;
+    };
     p.len = ctx.len();
     // SAFETY: the context is the program's own.
     p.ifindex = unsafe { (*skb).ifindex };
     // SAFETY: a plain helper; a failure shows as a short packet.
     unsafe { bpf_skb_pull_data(skb, if p.len < PULL { p.len } else { PULL }) };
     let Some(port) = (unsafe { maps::PORTS.get(p.ifindex) }) else {
-        return report::drop(&p, DropReason::UnknownPort as u32);
+        return report::drop(p, DropReason::UnknownPort as u32);
     };
     p.port = port.port;
     p.vni = port.vni;
     report::count(p.port, p.len, 1);
-    if !packet::ethernet(skb, &mut p) {
-        return report::drop(&p, DropReason::Malformed as u32);
+    if !packet::ethernet(skb, p) {
+        return report::drop(p, DropReason::Malformed as u32);
     }
-    if port.flags & PORT_HOP != 0 { from_hop(skb, &mut p) } else { from_endpoint(skb, &mut p, port) }
+    if port.flags & PORT_HOP != 0 {
+        from_hop(skb, p)
+    } else {
+        from_endpoint(skb, p, port)
+    }
 }
 
 /// A packet that an ordinary endpoint sent.
@@ -81,7 +100,10 @@ fn from_endpoint(skb: Skb, p: &mut Packet, port: &Port) -> i32 {
     if !resolve::same(&p.eth_dst, &GATEWAY_MAC) {
         return report::drop(p, DropReason::ForeignMac as u32);
     }
-    let own = EndpointKey { vni: p.vni, addr: p.src };
+    let own = EndpointKey {
+        vni: p.vni,
+        addr: p.src,
+    };
     match unsafe { maps::ENDPOINTS.get(&own) } {
         Some(endpoint) if endpoint.port == p.port && endpoint.ifindex == p.ifindex => {}
         _ => return report::drop(p, DropReason::SpoofedAddress as u32),
@@ -119,7 +141,11 @@ fn enter_chain(skb: Skb, p: &mut Packet) -> i32 {
 /// A frame that a hop sent: it must leave a position by the port that position leaves by.
 #[inline(never)]
 fn from_hop(skb: Skb, p: &mut Packet) -> i32 {
-    let bad = if p.ethertype == ETH_P_ARP { DropReason::HopStray as u32 } else { packet::internet(skb, p) };
+    let bad = if p.ethertype == ETH_P_ARP {
+        DropReason::HopStray as u32
+    } else {
+        packet::internet(skb, p)
+    };
     report::filter(p);
     if bad != 0 {
         return report::drop(p, bad);
@@ -141,13 +167,26 @@ fn from_hop(skb: Skb, p: &mut Packet) -> i32 {
     };
     // The hop's own answer turns round: it leaves by the port it entered.
     let forward = entered_forward != answer;
-    let leaves_by = if forward { position.out_port } else { position.in_port };
+    let leaves_by = if forward {
+        position.out_port
+    } else {
+        position.in_port
+    };
     if leaves_by != p.port || position.vni != p.vni {
         return report::drop(p, DropReason::HopStray as u32);
     }
-    p.steer = if forward { SteerFace::EnterForward } else { SteerFace::EnterReverse }.id(steer);
+    p.steer = if forward {
+        SteerFace::EnterForward
+    } else {
+        SteerFace::EnterReverse
+    }
+    .id(steer);
     report::emit(p, TracePoint::FromHop, 0);
-    let next = if forward { position.next_forward } else { position.next_reverse };
+    let next = if forward {
+        position.next_forward
+    } else {
+        position.next_reverse
+    };
     leave_hop(skb, p, next, forward as u32)
 }
 
@@ -169,7 +208,11 @@ fn leave_hop(skb: Skb, p: &mut Packet, next: u32, forward: u32) -> i32 {
             return send::to_position(skb, p, 0);
         }
     }
-    let face = if forward != 0 { SteerFace::EndForward } else { SteerFace::EndReverse };
+    let face = if forward != 0 {
+        SteerFace::EndForward
+    } else {
+        SteerFace::EndReverse
+    };
     p.steer = face.id(p.steer);
     send::to_destination(skb, p, 0)
 }
@@ -200,7 +243,9 @@ pub fn from_overlay_test(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn overlay(skb: Skb) -> i32 {
-    let mut p = Packet::new();
+    let Some(p) = scratch() else {
+        return report::TC_DROP;
+    };
     // SAFETY: the context is the program's own; a failed pull shows as a short packet.
     unsafe {
         p.len = (*skb).len;
@@ -208,8 +253,8 @@ fn overlay(skb: Skb) -> i32 {
         bpf_skb_pull_data(skb, if p.len < PULL { p.len } else { PULL });
     }
     let mut sender = VtepKey { addr: [0; 16] };
-    if !tunnel_source(skb, &mut p, &mut sender) {
-        return report::drop(&p, DropReason::TunnelKey as u32);
+    if !tunnel_source(skb, p, &mut sender) {
+        return report::drop(p, DropReason::TunnelKey as u32);
     }
     let known = match unsafe { maps::VTEPS.get(&sender) } {
         Some(node) => {
@@ -218,18 +263,18 @@ fn overlay(skb: Skb) -> i32 {
         }
         None => false,
     };
-    if !packet::ethernet(skb, &mut p) {
-        return report::drop(&p, DropReason::Malformed as u32);
+    if !packet::ethernet(skb, p) {
+        return report::drop(p, DropReason::Malformed as u32);
     }
-    let bad = packet::internet(skb, &mut p);
-    report::filter(&mut p);
+    let bad = packet::internet(skb, p);
+    report::filter(p);
     if !known {
-        return report::drop(&p, DropReason::UnknownVtep as u32);
+        return report::drop(p, DropReason::UnknownVtep as u32);
     }
     if bad != 0 {
-        return report::drop(&p, bad);
+        return report::drop(p, bad);
     }
-    arrived(skb, &mut p)
+    arrived(skb, p)
 }
 
 #[inline(never)]

@@ -51,3 +51,6 @@ pub static EVENTS_LOST: PerCpuArray<u64, 1> = PerCpuArray::new();
 /// What the last run on this CPU decided; read by tests only.
 #[btf_map(name = "decision")]
 pub static DECISION: PerCpuArray<abi::Decision, 1> = PerCpuArray::new();
+/// The packet in hand, see `scratch`.
+#[btf_map(name = "scratch")]
+pub static SCRATCH: PerCpuArray<crate::packet::Packet, 1> = PerCpuArray::new();

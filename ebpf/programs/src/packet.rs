@@ -80,7 +80,14 @@ pub fn mix(h: u64, v: u64) -> u64 {
 pub fn half(a: &[u8; 16], upper: bool) -> u64 {
     let i = if upper { 8 } else { 0 };
     u64::from_ne_bytes([
-        a[i], a[i + 1], a[i + 2], a[i + 3], a[i + 4], a[i + 5], a[i + 6], a[i + 7],
+        a[i],
+        a[i + 1],
+        a[i + 2],
+        a[i + 3],
+        a[i + 4],
+        a[i + 5],
+        a[i + 6],
+        a[i + 7],
     ])
 }
 
@@ -169,7 +176,11 @@ fn transport(skb: *mut __sk_buff, p: &mut Packet, end: u32) -> u32 {
         p.seq = be32(&tcp, 4);
         p.tcp_flags = tcp[13];
         let data = l4 + ((tcp[12] >> 4) as u32) * 4;
-        p.payload = if p.len > ETH_LEN && end > data { end - data } else { 0 };
+        p.payload = if p.len > ETH_LEN && end > data {
+            end - data
+        } else {
+            0
+        };
         first = be32(&tcp, 8) as u64;
     } else if p.proto == PROTO_UDP {
         let mut udp = [0u8; 8];
@@ -188,7 +199,11 @@ fn transport(skb: *mut __sk_buff, p: &mut Packet, end: u32) -> u32 {
             return DropReason::Malformed as u32;
         }
         p.icmp_type = icmp[0];
-        let echo = if p.proto == PROTO_ICMP { icmp[0] == 8 || icmp[0] == 0 } else { icmp[0] == 128 || icmp[0] == 129 };
+        let echo = if p.proto == PROTO_ICMP {
+            icmp[0] == 8 || icmp[0] == 0
+        } else {
+            icmp[0] == 128 || icmp[0] == 129
+        };
         if echo {
             p.sport = be16(&icmp, 4);
             p.dport = p.sport;
@@ -206,16 +221,33 @@ fn identify(p: &mut Packet) {
     h = mix(h, half(&p.src, true));
     h = mix(h, half(&p.dst, false).rotate_left(17));
     h = mix(h, half(&p.dst, true).rotate_left(17));
-    h = mix(h, ((p.sport as u64) << 48) | ((p.dport as u64) << 32) | p.seq as u64);
-    p.identity = mix(h, ((p.ip_id as u64) << 16) | ((p.tcp_flags as u64) << 8) | p.proto as u64);
+    h = mix(
+        h,
+        ((p.sport as u64) << 48) | ((p.dport as u64) << 32) | p.seq as u64,
+    );
+    p.identity = mix(
+        h,
+        ((p.ip_id as u64) << 16) | ((p.tcp_flags as u64) << 8) | p.proto as u64,
+    );
 }
 
 /// The same for both directions of a flow.
 #[inline(always)]
 pub fn symmetric_hash(p: &Packet) -> u32 {
-    let lower = (half(&p.src, false) ^ half(&p.dst, false)).wrapping_add(half(&p.src, false).wrapping_add(half(&p.dst, false)).rotate_left(7));
-    let upper = (half(&p.src, true) ^ half(&p.dst, true)).wrapping_add(half(&p.src, true).wrapping_add(half(&p.dst, true)).rotate_left(7));
+    let lower = (half(&p.src, false) ^ half(&p.dst, false)).wrapping_add(
+        half(&p.src, false)
+            .wrapping_add(half(&p.dst, false))
+            .rotate_left(7),
+    );
+    let upper = (half(&p.src, true) ^ half(&p.dst, true)).wrapping_add(
+        half(&p.src, true)
+            .wrapping_add(half(&p.dst, true))
+            .rotate_left(7),
+    );
     let ports = ((p.sport ^ p.dport) as u64) | ((p.sport as u64 + p.dport as u64) << 16);
-    let h = mix(mix(mix(0x7765_6674, lower), upper), (ports << 8) | p.proto as u64);
+    let h = mix(
+        mix(mix(0x7765_6674, lower), upper),
+        (ports << 8) | p.proto as u64,
+    );
     (h >> 32) as u32 ^ h as u32
 }

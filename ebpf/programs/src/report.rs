@@ -3,7 +3,10 @@
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_ktime_get_ns};
 use weft_ebpf_abi::{Decision, DropReason, PortStats, TraceEvent, TracePoint};
 
-use crate::{maps, packet::{Packet, half}};
+use crate::{
+    maps,
+    packet::{Packet, half},
+};
 
 pub const TC_DROP: i32 = 2;
 pub const TC_REDIRECT: i32 = 7;
@@ -11,7 +14,9 @@ pub const TC_REDIRECT: i32 = 7;
 /// Decides once whether this packet is told about.
 #[inline(never)]
 pub fn filter(p: &mut Packet) -> u32 {
-    let Some(f) = maps::TRACE_FILTER.get(0) else { return 0 };
+    let Some(f) = maps::TRACE_FILTER.get(0) else {
+        return 0;
+    };
     if f.mode == 0 {
         return 0;
     }
@@ -93,7 +98,15 @@ fn emit_slow(p: &Packet, point: u32, reason: u32) -> u32 {
 pub fn decide(p: &Packet, action: u32, target: u32, reason: u32) {
     if let Some(d) = maps::DECISION.get_ptr_mut(0) {
         // SAFETY: a per-CPU slot; nothing else runs on this CPU meanwhile.
-        unsafe { *d = Decision { action, target, vni: p.vni, reason, steer: p.steer } };
+        unsafe {
+            *d = Decision {
+                action,
+                target,
+                vni: p.vni,
+                reason,
+                steer: p.steer,
+            }
+        };
     }
 }
 
@@ -122,7 +135,9 @@ pub fn count(port: u32, len: u32, sent: u32) -> u32 {
     if maps::PORT_STATS.get_ptr_mut(port).is_none() {
         let _ = maps::PORT_STATS.insert(port, PortStats::default(), 1);
     }
-    let Some(stats) = maps::PORT_STATS.get_ptr_mut(port) else { return 0 };
+    let Some(stats) = maps::PORT_STATS.get_ptr_mut(port) else {
+        return 0;
+    };
     // SAFETY: a per-CPU slot.
     unsafe {
         if sent != 0 {

@@ -20,7 +20,10 @@ fn quiet(p: &Packet) -> i32 {
 
 #[inline(always)]
 fn owns(p: &Packet, addr: &[u8; 16]) -> bool {
-    let key = EndpointKey { vni: p.vni, addr: *addr };
+    let key = EndpointKey {
+        vni: p.vni,
+        addr: *addr,
+    };
     match unsafe { maps::ENDPOINTS.get(&key) } {
         Some(endpoint) => endpoint.port == p.port,
         None => false,
@@ -107,9 +110,11 @@ pub fn neighbour(skb: Skb, p: &mut Packet, port: &Port, network: &Network) -> i3
     }
     let mut target = [0u8; 16];
     target.copy_from_slice(&ns[8..24]);
-    let gateway = half(&target, false) == u64::from_be_bytes([0xfe, 0x80, 0, 0, 0, 0, 0, 0]).to_be()
+    let gateway = half(&target, false)
+        == u64::from_be_bytes([0xfe, 0x80, 0, 0, 0, 0, 0, 0]).to_be()
         && half(&target, true) == 1u64.to_be();
-    let own = half(&target, false) == half(&p.src, false) && half(&target, true) == half(&p.src, true);
+    let own =
+        half(&target, false) == half(&p.src, false) && half(&target, true) == half(&p.src, true);
     if own {
         return quiet(p);
     }
@@ -125,8 +130,14 @@ fn in_net6(target: &[u8; 16], network: &Network) -> bool {
     if len == 0 || len > 128 {
         return false;
     }
-    let (hi, lo) = (u64::from_be(half(target, false)), u64::from_be(half(target, true)));
-    let (nh, nl) = (u64::from_be(half(&network.net6, false)), u64::from_be(half(&network.net6, true)));
+    let (hi, lo) = (
+        u64::from_be(half(target, false)),
+        u64::from_be(half(target, true)),
+    );
+    let (nh, nl) = (
+        u64::from_be(half(&network.net6, false)),
+        u64::from_be(half(&network.net6, true)),
+    );
     if len <= 64 {
         (hi ^ nh) & (!0u64 << ((64 - len) & 63)) == 0
     } else {
@@ -154,8 +165,20 @@ fn advertise(skb: Skb, p: &mut Packet, port: &Port, target: &[u8; 16]) -> i32 {
     let tail: [u8; 8] = [0, 0, 0, 32, 0, 0, 0, 58];
     // SAFETY: sizes are multiples of four and within the arrays.
     let sum = unsafe {
-        let seed = bpf_csum_diff(core::ptr::null_mut(), 0, tail.as_ptr().cast_mut().cast(), 8, 0);
-        bpf_csum_diff(core::ptr::null_mut(), 0, out[8..].as_ptr().cast_mut().cast(), 64, seed as u32)
+        let seed = bpf_csum_diff(
+            core::ptr::null_mut(),
+            0,
+            tail.as_ptr().cast_mut().cast(),
+            8,
+            0,
+        );
+        bpf_csum_diff(
+            core::ptr::null_mut(),
+            0,
+            out[8..].as_ptr().cast_mut().cast(),
+            64,
+            seed as u32,
+        )
     };
     let mut folded = sum as u32 as u64;
     folded = (folded & 0xffff) + (folded >> 16);

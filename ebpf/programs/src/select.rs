@@ -1,8 +1,8 @@
 //! Which position a packet goes to next: flow memory first, then the rules, then a slot of the stage.
 
 use weft_ebpf_abi::{
-    ClassCidrKey, ClassKey, DropReason, Flow, FlowKey, NETWORK_CIDR_CLASSES, PairKey, RULES_MAX, Rule,
-    STAGE_BYPASS, STAGE_REVERSE, SlotKey, SteerFace,
+    ClassCidrKey, ClassKey, DropReason, Flow, FlowKey, NETWORK_CIDR_CLASSES, PairKey, RULES_MAX,
+    Rule, STAGE_BYPASS, STAGE_REVERSE, SlotKey, SteerFace,
 };
 
 use crate::{
@@ -42,7 +42,9 @@ pub fn remembered(p: &Packet) -> u32 {
         return NONE;
     }
     let key = flow_key(p);
-    let Some(flow) = (unsafe { maps::FLOWS.get(&key) }) else { return NONE };
+    let Some(flow) = (unsafe { maps::FLOWS.get(&key) }) else {
+        return NONE;
+    };
     let steer = flow.steer;
     if unsafe { maps::POSITIONS.get(steer & !3) }.is_none() {
         return NONE;
@@ -53,18 +55,35 @@ pub fn remembered(p: &Packet) -> u32 {
 #[inline(never)]
 pub fn remember(p: &Packet, steer: u32) -> u32 {
     let key = flow_key(p);
-    let _ = maps::FLOWS.insert(&key, &Flow { steer, from_port: 0, last_seen: 0 }, 0);
+    let _ = maps::FLOWS.insert(
+        &key,
+        &Flow {
+            steer,
+            from_port: 0,
+            last_seen: 0,
+        },
+        0,
+    );
     0
 }
 
 #[inline(always)]
 fn class_of(p: &Packet, addr: &[u8; 16]) -> u32 {
-    let key = ClassKey { vni: p.vni, addr: *addr };
+    let key = ClassKey {
+        vni: p.vni,
+        addr: *addr,
+    };
     if let Some(class) = unsafe { maps::CLASSES.get(&key) } {
         return *class;
     }
     if p.network_flags & NETWORK_CIDR_CLASSES != 0 {
-        let key = Key::new(160, ClassCidrKey { vni_be: p.vni.to_be_bytes(), addr: *addr });
+        let key = Key::new(
+            160,
+            ClassCidrKey {
+                vni_be: p.vni.to_be_bytes(),
+                addr: *addr,
+            },
+        );
         if let Some(class) = maps::CLASS_CIDRS.get(&key) {
             return *class;
         }
@@ -75,8 +94,14 @@ fn class_of(p: &Packet, addr: &[u8; 16]) -> u32 {
 /// The stage that the rules of (from, to) give; 0 = none; `DROP | Frag` = cannot tell.
 #[inline(always)]
 fn stage_of(p: &Packet, from: u32, to: u32, reverse: bool) -> u32 {
-    let key = PairKey { vni: p.vni, from, to };
-    let Some(rules) = (unsafe { maps::PAIRS.get(&key) }) else { return 0 };
+    let key = PairKey {
+        vni: p.vni,
+        from,
+        to,
+    };
+    let Some(rules) = (unsafe { maps::PAIRS.get(&key) }) else {
+        return 0;
+    };
     let port = if reverse { p.sport } else { p.dport };
     let echo = p.proto == 1 || p.proto == 58;
     let mut i = 0;
@@ -85,7 +110,11 @@ fn stage_of(p: &Packet, from: u32, to: u32, reverse: bool) -> u32 {
             break;
         }
         let rule: &Rule = &rules.rules[i];
-        let stage = if reverse { rule.reverse_stage } else { rule.stage };
+        let stage = if reverse {
+            rule.reverse_stage
+        } else {
+            rule.stage
+        };
         if stage != 0 && (rule.proto == 0 || rule.proto == p.proto) {
             let all_ports = rule.port_lo == 0 && rule.port_hi == 65535;
             if all_ports || echo {
@@ -132,7 +161,10 @@ pub fn position_in(p: &Packet, first: u32) -> u32 {
             return DROP | DropReason::NoInstance as u32;
         };
         if stage.slots != 0 {
-            let key = SlotKey { stage: stage_id, slot: hash % stage.slots };
+            let key = SlotKey {
+                stage: stage_id,
+                slot: hash % stage.slots,
+            };
             let Some(block) = (unsafe { maps::SLOTS.get(&key) }) else {
                 return DROP | DropReason::NoInstance as u32;
             };

@@ -66,7 +66,10 @@ pub fn tunnel(skb: Skb, p: &mut Packet, node: u32) -> i32 {
         key.__bindgen_anon_1.remote_ipv4 =
             u32::from_be_bytes([to.vtep[12], to.vtep[13], to.vtep[14], to.vtep[15]]);
         key.__bindgen_anon_3.local_ipv4 = u32::from_be_bytes([
-            config.vtep[12], config.vtep[13], config.vtep[14], config.vtep[15],
+            config.vtep[12],
+            config.vtep[13],
+            config.vtep[14],
+            config.vtep[15],
         ]);
         0
     } else {
@@ -75,9 +78,8 @@ pub fn tunnel(skb: Skb, p: &mut Packet, node: u32) -> i32 {
         BPF_F_TUNINFO_IPV6 as u64
     };
     // SAFETY: `key` is of this stack frame.
-    let bad = unsafe {
-        bpf_skb_set_tunnel_key(skb, &mut key, size_of::<bpf_tunnel_key>() as u32, flags)
-    };
+    let bad =
+        unsafe { bpf_skb_set_tunnel_key(skb, &mut key, size_of::<bpf_tunnel_key>() as u32, flags) };
     if bad != 0 {
         return report::drop(p, DropReason::TunnelKey as u32);
     }
@@ -133,7 +135,10 @@ pub fn to_destination(skb: Skb, p: &mut Packet, from_overlay: u32) -> i32 {
     let Some(config) = maps::CONFIG.get(0) else {
         return report::drop(p, DropReason::UnknownPort as u32);
     };
-    let key = EndpointKey { vni: p.vni, addr: p.dst };
+    let key = EndpointKey {
+        vni: p.vni,
+        addr: p.dst,
+    };
     if let Some(endpoint) = unsafe { maps::ENDPOINTS.get(&key) } {
         if endpoint.node == config.node {
             return local(skb, p, endpoint);
@@ -174,7 +179,13 @@ fn local(skb: Skb, p: &mut Packet, endpoint: &Endpoint) -> i32 {
         remember_reply(p, endpoint.port);
     }
     p.port = endpoint.port;
-    into_container(skb, p, endpoint.ifindex, endpoint.port, TracePoint::ToContainer)
+    into_container(
+        skb,
+        p,
+        endpoint.ifindex,
+        endpoint.port,
+        TracePoint::ToContainer,
+    )
 }
 
 /// Replies of this flow, sent at the receiver's port, take the same instance back.
@@ -196,7 +207,11 @@ fn remember_reply(p: &Packet, port: u32) {
             return;
         }
     }
-    let flow = Flow { steer: back, from_port: p.port, last_seen: 0 };
+    let flow = Flow {
+        steer: back,
+        from_port: p.port,
+        last_seen: 0,
+    };
     let _ = maps::FLOWS.insert(&key, &flow, 0);
 }
 
@@ -207,9 +222,17 @@ fn by_subnet(skb: Skb, p: &mut Packet, own: u32) -> i32 {
     };
     let v4 = half(&p.dst, false) == 0 && p.dst[10] == 0xff && p.dst[11] == 0xff;
     let (net, len, subnet_len) = if v4 {
-        (&network.net4, 96 + network.len4 as u32, 96 + network.subnet_len4 as u32)
+        (
+            &network.net4,
+            96 + network.len4 as u32,
+            96 + network.subnet_len4 as u32,
+        )
     } else {
-        (&network.net6, network.len6 as u32, network.subnet_len6 as u32)
+        (
+            &network.net6,
+            network.len6 as u32,
+            network.subnet_len6 as u32,
+        )
     };
     let given = half(net, false) | half(net, true) != 0;
     let mut inside = mask(&p.dst, len);
@@ -224,14 +247,15 @@ fn by_subnet(skb: Skb, p: &mut Packet, own: u32) -> i32 {
         return report::drop(p, reason as u32);
     }
     inside = mask(&p.dst, subnet_len);
-    let key = SubnetKey { vni: p.vni, addr: inside };
+    let key = SubnetKey {
+        vni: p.vni,
+        addr: inside,
+    };
     match unsafe { maps::SUBNETS.get(&key) } {
         Some(subnet) if subnet.node != own && !is_gateway(p, &network.gateway4) => {
             over(skb, p, subnet.node)
         }
-        _ if is_gateway(p, &network.gateway4) => {
-            report::drop(p, DropReason::GatewayService as u32)
-        }
+        _ if is_gateway(p, &network.gateway4) => report::drop(p, DropReason::GatewayService as u32),
         _ => report::drop(p, DropReason::NoEndpoint as u32),
     }
 }
@@ -250,9 +274,23 @@ fn mask(addr: &[u8; 16], len: u32) -> [u8; 16] {
         (hi, lo)
     } else if len >= 64 {
         let keep = len - 64;
-        (hi, if keep == 0 { 0 } else { lo & (!0u64 << ((64 - keep) & 63)) })
+        (
+            hi,
+            if keep == 0 {
+                0
+            } else {
+                lo & (!0u64 << ((64 - keep) & 63))
+            },
+        )
     } else {
-        (if len == 0 { 0 } else { hi & (!0u64 << ((64 - len) & 63)) }, 0)
+        (
+            if len == 0 {
+                0
+            } else {
+                hi & (!0u64 << ((64 - len) & 63))
+            },
+            0,
+        )
     };
     let (h, l) = (hi.to_be_bytes(), lo.to_be_bytes());
     [

@@ -33,17 +33,30 @@ pub struct Bed {
 impl Bed {
     pub fn new() -> Bed {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        assert!(nix::unistd::geteuid().is_root(), "this test loads BPF programs: run it as root");
-        let unique = format!("t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "this test loads BPF programs: run it as root"
+        );
+        let unique = format!(
+            "t{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
         let dir = PathBuf::from("/sys/fs/bpf/weft-test").join(unique);
         let datapath = open(&dir);
-        let mut bed = Bed { datapath, tables: tables(), dir };
+        let mut bed = Bed {
+            datapath,
+            tables: tables(),
+            dir,
+        };
         bed.sync();
         bed
     }
 
     pub fn sync(&mut self) {
-        self.datapath.sync(&self.tables).expect("the tables are accepted");
+        self.datapath
+            .sync(&self.tables)
+            .expect("the tables are accepted");
     }
 
     /// Opens the same pins again, as a restarted agent would.
@@ -61,18 +74,30 @@ impl Bed {
         self.run("from_container", packet, 0, 0)
     }
 
-    pub fn from_overlay(&mut self, packet: &[u8], vni: u32, sender: Ipv4Addr) -> (Decision, Vec<u8>) {
+    pub fn from_overlay(
+        &mut self,
+        packet: &[u8],
+        vni: u32,
+        sender: Ipv4Addr,
+    ) -> (Decision, Vec<u8>) {
         self.run("from_overlay_test", packet, vni, u32::from(sender))
     }
 
-    fn run(&mut self, name: &'static str, packet: &[u8], mark: u32, cb0: u32) -> (Decision, Vec<u8>) {
+    fn run(
+        &mut self,
+        name: &'static str,
+        packet: &[u8],
+        mark: u32,
+        cb0: u32,
+    ) -> (Decision, Vec<u8>) {
         // struct __sk_buff: mark is the third word, ifindex the eleventh, cb begins at the thirteenth.
         let mut context = [0u8; 192];
         context[8..12].copy_from_slice(&mark.to_ne_bytes());
         context[48..52].copy_from_slice(&cb0.to_ne_bytes());
         context[40..44].copy_from_slice(&LO.to_ne_bytes());
         let mut out = vec![0u8; packet.len() + 256];
-        let program: &mut SchedClassifier = self.datapath.program(name).expect("it is in the object");
+        let program: &mut SchedClassifier =
+            self.datapath.program(name).expect("it is in the object");
         if program.fd().is_err() {
             program.load().expect("the verifier accepts it");
         }
@@ -93,8 +118,11 @@ impl Bed {
         let map = self.datapath.map("decision").expect("in the object");
         let mut map: PerCpuArray<&mut MapData, P<Decision>> = PerCpuArray::try_from(map).unwrap();
         let slots = map.get(&0, 0).unwrap();
-        let found: Vec<Decision> =
-            slots.iter().map(|slot| slot.0).filter(|decision| decision.action != 0).collect();
+        let found: Vec<Decision> = slots
+            .iter()
+            .map(|slot| slot.0)
+            .filter(|decision| decision.action != 0)
+            .collect();
         assert_eq!(found.len(), 1, "one decision a packet");
         let cleared = vec![P(Decision::default()); slots.len()];
         map.set(0, cleared.try_into().unwrap(), 0).unwrap();
@@ -116,7 +144,11 @@ fn open(dir: &std::path::Path) -> Datapath {
         vtep: mapped([192, 0, 2, 11]),
         ..NodeConfig::default()
     };
-    Datapath::open(&OpenConfig { bpf_dir: dir.into(), node }).unwrap_or_else(|error| {
+    Datapath::open(&OpenConfig {
+        bpf_dir: dir.into(),
+        node,
+    })
+    .unwrap_or_else(|error| {
         let mut text = error.to_string();
         let mut source = std::error::Error::source(&error);
         while let Some(cause) = source {
@@ -132,20 +164,57 @@ pub fn addr(v4: Ipv4Addr) -> [u8; 16] {
 }
 
 pub fn client_port() -> Port {
-    Port { port: 11, vni: VNI, flags: 0, mac: CLIENT_MAC, pad: [0; 2] }
+    Port {
+        port: 11,
+        vni: VNI,
+        flags: 0,
+        mac: CLIENT_MAC,
+        pad: [0; 2],
+    }
 }
 
 pub fn hop_port(port: u32) -> Port {
-    Port { port, vni: VNI, flags: PORT_HOP, mac: [0x0a, 0x58, 0, 0, 0, port as u8], pad: [0; 2] }
+    Port {
+        port,
+        vni: VNI,
+        flags: PORT_HOP,
+        mac: [0x0a, 0x58, 0, 0, 0, port as u8],
+        pad: [0; 2],
+    }
 }
 
 fn tables() -> Tables {
     let mut t = Tables::default();
-    let endpoint = |ifindex, port, mac| Endpoint { node: 1, ifindex, port, mac, pad: [0; 2] };
+    let endpoint = |ifindex, port, mac| Endpoint {
+        node: 1,
+        ifindex,
+        port,
+        mac,
+        pad: [0; 2],
+    };
     t.ports.insert(LO, client_port());
-    t.ports.insert(312, Port { port: 12, mac: OTHER_MAC, ..client_port() });
-    t.endpoints.insert(EndpointKey { vni: VNI, addr: addr(CLIENT) }, endpoint(LO, 11, CLIENT_MAC));
-    t.endpoints.insert(EndpointKey { vni: VNI, addr: addr(OTHER) }, endpoint(312, 12, OTHER_MAC));
+    t.ports.insert(
+        312,
+        Port {
+            port: 12,
+            mac: OTHER_MAC,
+            ..client_port()
+        },
+    );
+    t.endpoints.insert(
+        EndpointKey {
+            vni: VNI,
+            addr: addr(CLIENT),
+        },
+        endpoint(LO, 11, CLIENT_MAC),
+    );
+    t.endpoints.insert(
+        EndpointKey {
+            vni: VNI,
+            addr: addr(OTHER),
+        },
+        endpoint(312, 12, OTHER_MAC),
+    );
     t.networks.insert(
         VNI,
         Network {
@@ -157,11 +226,30 @@ fn tables() -> Tables {
             ..Network::default()
         },
     );
-    t.subnets.insert(SubnetKey { vni: VNI, addr: mapped([10, 10, 0, 0]) }, Subnet { node: 1 });
-    t.subnets.insert(SubnetKey { vni: VNI, addr: mapped([10, 10, 1, 0]) }, Subnet { node: 2 });
+    t.subnets.insert(
+        SubnetKey {
+            vni: VNI,
+            addr: mapped([10, 10, 0, 0]),
+        },
+        Subnet { node: 1 },
+    );
+    t.subnets.insert(
+        SubnetKey {
+            vni: VNI,
+            addr: mapped([10, 10, 1, 0]),
+        },
+        Subnet { node: 2 },
+    );
     for (node, last) in [(1, 11), (2, 12), (3, 13)] {
         let vtep = mapped([192, 0, 2, last]);
-        t.nodes.insert(node, Node { vtep, mtu: 0, flags: 0 });
+        t.nodes.insert(
+            node,
+            Node {
+                vtep,
+                mtu: 0,
+                flags: 0,
+            },
+        );
         t.vteps.insert(VtepKey { addr: vtep }, node);
     }
     t
