@@ -94,15 +94,7 @@ impl AgentClient {
     /// Connects to the agent at `target`.
     pub async fn connect(target: Target) -> Result<AgentClient, ClientError> {
         let unreachable = |error: &dyn std::error::Error| {
-            let mut cause = error.to_string();
-            let mut source = error.source();
-            while let Some(inner) = source {
-                let text = inner.to_string();
-                if !cause.contains(&text) {
-                    cause = format!("{cause}: {text}");
-                }
-                source = inner.source();
-            }
+            let cause = crate::node::chain_of(error);
             ClientError::Unreachable {
                 target: target.clone(),
                 help: match &target {

@@ -60,6 +60,9 @@ pub struct LocalContainer {
     /// How often its process was started again.
     #[serde(default)]
     pub restarts: u32,
+    /// How often in a row it ended soon after its start: what the pause before the next one grows with.
+    #[serde(default)]
+    pub streak: u32,
     /// When its process was last started, Unix ms.
     #[serde(default)]
     pub started: Option<u64>,

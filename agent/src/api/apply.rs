@@ -18,7 +18,10 @@ use crate::storage::{self, Wrote};
 const ATTEMPTS: u32 = 16;
 
 /// Writes each object, in order; what was written before a refusal stays, and is said.
-pub async fn apply(shared: &Shared, request: proto::ApplyRequest) -> Result<proto::ApplyReply, Status> {
+pub async fn apply(
+    shared: &Shared,
+    request: proto::ApplyRequest,
+) -> Result<proto::ApplyReply, Status> {
     let mut state = shared.fresh().await?;
     let mut changes = Vec::new();
     for object in &request.objects {
@@ -44,11 +47,16 @@ pub async fn apply(shared: &Shared, request: proto::ApplyRequest) -> Result<prot
 }
 
 /// Removes an object.
-pub async fn remove(shared: &Shared, request: proto::RemoveRequest) -> Result<proto::RemoveReply, Status> {
+pub async fn remove(
+    shared: &Shared,
+    request: proto::RemoveRequest,
+) -> Result<proto::RemoveReply, Status> {
     let state = shared.fresh().await?;
     let plan = |s: &State| desired::remove(s, &request.kind, &request.name, request.stop_only);
     let (removal, _) = settle(shared, state, plan, |r| &r.write).await?;
-    Ok(proto::RemoveReply { removed: removal.removed })
+    Ok(proto::RemoveReply {
+        removed: removal.removed,
+    })
 }
 
 /// Plans and writes until the write is done on what it was planned from.
@@ -84,7 +92,9 @@ async fn settle<T>(
 
 fn plan(state: &State, object: &proto::Object) -> Result<Planned, Refusal> {
     let subject = format!("{} {}", object.kind, object.name);
-    let unreadable = |e: serde_json::Error| Refusal::invalid(&subject, e, "compare it with the format of site files");
+    let unreadable = |e: serde_json::Error| {
+        Refusal::invalid(&subject, e, "compare it with the format of site files")
+    };
     match object.kind.as_str() {
         "network" => {
             let wanted: site::Network = serde_json::from_str(&object.json).map_err(unreadable)?;
@@ -96,9 +106,14 @@ fn plan(state: &State, object: &proto::Object) -> Result<Planned, Refusal> {
             desired::container(state, &wanted, uuid::Uuid::new_v4().to_string())
         }
         "chain" => {
-            let wanted: desired::WantedChain = serde_json::from_str(&object.json).map_err(unreadable)?;
+            let wanted: desired::WantedChain =
+                serde_json::from_str(&object.json).map_err(unreadable)?;
             desired::chain(state, &wanted)
         }
-        _ => Err(Refusal::invalid(&subject, "this kind cannot be applied", "apply a network, container or chain")),
+        _ => Err(Refusal::invalid(
+            &subject,
+            "this kind cannot be applied",
+            "apply a network, container or chain",
+        )),
     }
 }

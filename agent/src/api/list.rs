@@ -26,21 +26,37 @@ pub async fn list(shared: &Shared, request: &ListRequest) -> Result<ListReply, S
     })?;
     let tenant = format!("{}/", request.tenant);
     objects.retain(|o| {
-        let in_tenant = request.tenant.is_empty() || o.name == request.tenant || o.name.starts_with(&tenant);
+        let in_tenant =
+            request.tenant.is_empty() || o.name == request.tenant || o.name.starts_with(&tenant);
         let named = request.name.is_empty()
             || o.name == request.name
-            || o.name.strip_prefix(&tenant).is_some_and(|rest| rest == request.name);
+            || o.name
+                .strip_prefix(&tenant)
+                .is_some_and(|rest| rest == request.name);
         in_tenant && named
     });
     if objects.is_empty() && !request.name.is_empty() {
         let help = format!("`weft {} ls` shows what there is", request.kind);
-        return Err(fault(Code::NotFound, format!("{} {}", request.kind, request.name), "does not exist", &help));
+        return Err(fault(
+            Code::NotFound,
+            format!("{} {}", request.kind, request.name),
+            "does not exist",
+            &help,
+        ));
     }
-    Ok(ListReply { objects, revision: state.revision })
+    Ok(ListReply {
+        objects,
+        revision: state.revision,
+    })
 }
 
 fn object(kind: &str, name: impl ToString, json: &Value, revision: i64) -> Object {
-    Object { kind: kind.to_owned(), name: name.to_string(), json: json.to_string(), revision }
+    Object {
+        kind: kind.to_owned(),
+        name: name.to_string(),
+        json: json.to_string(),
+        revision,
+    }
 }
 
 /// A document as JSON, with what the kind adds.
@@ -54,15 +70,33 @@ fn with(document: &impl serde::Serialize, added: Value) -> Value {
 
 fn objects(state: &State, kind: &str) -> Option<Vec<Object>> {
     let list = match kind {
-        "tenant" => state.tenants.iter().map(|(n, d)| object(kind, n, &with(&d.value, json!({})), d.revision)).collect(),
+        "tenant" => state
+            .tenants
+            .iter()
+            .map(|(n, d)| object(kind, n, &with(&d.value, json!({})), d.revision))
+            .collect(),
         "network" => networks(state),
-        "container" => state.containers.keys().filter_map(|c| container(state, c)).collect(),
+        "container" => state
+            .containers
+            .keys()
+            .filter_map(|c| container(state, c))
+            .collect(),
         "chain" => chains(state),
         "node" => nodes(state),
         "endpoint" => state
             .endpoints
             .iter()
-            .map(|(n, d)| object(kind, n, &with(&d.value, json!({ "network": format!("{}/{}", n.tenant, n.network) })), d.revision))
+            .map(|(n, d)| {
+                object(
+                    kind,
+                    n,
+                    &with(
+                        &d.value,
+                        json!({ "network": format!("{}/{}", n.tenant, n.network) }),
+                    ),
+                    d.revision,
+                )
+            })
             .collect(),
         "subnet" => subnets(state),
         _ => return None,
@@ -71,7 +105,10 @@ fn objects(state: &State, kind: &str) -> Option<Vec<Object>> {
 }
 
 fn networks(state: &State) -> Vec<Object> {
-    let one = |(name, doc): (&weft_overlay::NetworkRef, &crate::mirror::Doc<weft_overlay::documents::NetworkSpec>)| {
+    let one = |(name, doc): (
+        &weft_overlay::NetworkRef,
+        &crate::mirror::Doc<weft_overlay::documents::NetworkSpec>,
+    )| {
         let added = json!({
             "endpoints": state.endpoints_of(name).count(),
             "subnets": state.subnets.get(name).map_or(0, |s| s.len()),
@@ -101,7 +138,11 @@ fn container(state: &State, name: &ContainerRef) -> Option<Object> {
         .iter()
         .flat_map(|e| e["addresses"].as_array().cloned().unwrap_or_default())
         .collect();
-    let status = state.statuses.get(name).map(|d| &d.value).filter(|s| s.uid == doc.value.uid);
+    let status = state
+        .statuses
+        .get(name)
+        .map(|d| &d.value)
+        .filter(|s| s.uid == doc.value.uid);
     let json = json!({ "spec": doc.value, "status": status, "addresses": addresses, "endpoints": endpoints });
     Some(object("container", name, &json, doc.revision))
 }
@@ -158,7 +199,12 @@ fn subnets(state: &State) -> Vec<Object> {
     for (network, leases) in &state.subnets {
         for (net, doc) in leases {
             let added = json!({ "network": network, "subnet": net });
-            list.push(object("subnet", format!("{network}/{net}"), &with(&doc.value, added), doc.revision));
+            list.push(object(
+                "subnet",
+                format!("{network}/{net}"),
+                &with(&doc.value, added),
+                doc.revision,
+            ));
         }
     }
     list
@@ -168,13 +214,21 @@ fn subnets(state: &State) -> Vec<Object> {
 pub fn status(shared: &Shared) -> StatusReply {
     let report = shared.report.borrow().clone();
     let state = shared.mirror.state();
-    let mut problems: Vec<String> = report.problems.iter().map(|(s, p)| format!("{s}: {p}")).collect();
+    let mut problems: Vec<String> = report
+        .problems
+        .iter()
+        .map(|(s, p)| format!("{s}: {p}"))
+        .collect();
     let mut nodes = Vec::new();
     if let Some(state) = &state {
         problems.extend(state.problem_lines());
         for (name, doc) in &state.nodes {
             let alive = state.alive.get(name);
-            let containers = state.containers.values().filter(|c| c.value.node == *name).count();
+            let containers = state
+                .containers
+                .values()
+                .filter(|c| c.value.node == *name)
+                .count();
             nodes.push(NodeState {
                 name: name.to_string(),
                 id: doc.value.id.0,

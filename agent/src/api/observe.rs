@@ -34,7 +34,11 @@ pub fn observation(names: &Names<'_>, event: &TraceEvent, lost: u64) -> Observat
         point: point(event.point),
         reason: reason(event),
         vni: event.vni,
-        network: names.state.network_of(event.vni).map(|(n, _)| n.to_string()).unwrap_or_default(),
+        network: names
+            .state
+            .network_of(event.vni)
+            .map(|(n, _)| n.to_string())
+            .unwrap_or_default(),
         src: address(event.src),
         dst: address(event.dst),
         proto: event.proto.into(),
@@ -71,7 +75,8 @@ pub fn observation(names: &Names<'_>, event: &TraceEvent, lost: u64) -> Observat
 }
 
 fn point(number: u8) -> String {
-    TracePoint::from_number(number).map_or_else(|| format!("point {number}"), |p| p.name().to_owned())
+    TracePoint::from_number(number)
+        .map_or_else(|| format!("point {number}"), |p| p.name().to_owned())
 }
 
 fn reason(event: &TraceEvent) -> String {
@@ -83,7 +88,10 @@ fn reason(event: &TraceEvent) -> String {
 }
 
 fn address(bytes: [u8; 16]) -> String {
-    plain_address(bytes).as_ref().map(IpAddr::to_string).unwrap_or_default()
+    plain_address(bytes)
+        .as_ref()
+        .map(IpAddr::to_string)
+        .unwrap_or_default()
 }
 
 fn position(state: &State, steer: u32, o: &mut Observation) {
@@ -96,11 +104,16 @@ fn position(state: &State, steer: u32, o: &mut Observation) {
     .to_owned();
     let block = SteerFace::EnterForward.id(steer);
     let found = state.instances.iter().find(|(_, d)| d.value.block == block);
-    let Some(((tenant, chain, version, hop, container), _)) = found else { return };
+    let Some(((tenant, chain, version, hop, container), _)) = found else {
+        return;
+    };
     o.chain = format!("{tenant}/{chain}");
     o.hop = hop.clone();
     o.instance = format!("{tenant}/{container}");
-    o.position = format!("{chain} v{version} {hop} -> {tenant}/{container} {}", o.direction);
+    o.position = format!(
+        "{chain} v{version} {hop} -> {tenant}/{container} {}",
+        o.direction
+    );
 }
 
 #[cfg(test)]
@@ -110,15 +123,29 @@ mod tests {
     #[test]
     fn numbers_become_names_where_they_are_known() {
         let mut state = State::default();
-        state.put("/weft/v1/nodes/n2/spec", br#"{"id":2,"vteps":[],"api":"x"}"#, 1);
-        state.put("/weft/v1/tenants/red/networks/front/spec", br#"{"vni":5}"#, 1);
+        state.put(
+            "/weft/v1/nodes/n2/spec",
+            br#"{"id":2,"vteps":[],"api":"x"}"#,
+            1,
+        );
+        state.put(
+            "/weft/v1/tenants/red/networks/front/spec",
+            br#"{"vni":5}"#,
+            1,
+        );
         state.put(
             "/weft/v1/tenants/red/chains/guard/versions/0000000001/instances/firewall/fw",
             br#"{"block":8,"node":"n2","input":"fw-in0","output":"fw-out0"}"#,
             1,
         );
         let local = LocalState::default();
-        let names = Names { node: "n1", state: &state, local: &local, overlay: (3, "weft0"), clock_offset: 100 };
+        let names = Names {
+            node: "n1",
+            state: &state,
+            local: &local,
+            overlay: (3, "weft0"),
+            clock_offset: 100,
+        };
         let event = TraceEvent {
             time: 1,
             point: TracePoint::Encap as u8,
@@ -130,10 +157,27 @@ mod tests {
             ..Default::default()
         };
         let o = observation(&names, &event, 0);
-        assert_eq!((o.time, o.point.as_str(), o.peer.as_str()), (101, "encap", "n2"));
-        assert_eq!((o.network.as_str(), o.src.as_str(), o.interface.as_str()), ("red/front", "10.0.0.2", "weft0"));
+        assert_eq!(
+            (o.time, o.point.as_str(), o.peer.as_str()),
+            (101, "encap", "n2")
+        );
+        assert_eq!(
+            (o.network.as_str(), o.src.as_str(), o.interface.as_str()),
+            ("red/front", "10.0.0.2", "weft0")
+        );
         assert_eq!(o.position, "guard v1 firewall -> red/fw reverse");
-        let o = observation(&names, &TraceEvent { peer: 9, steer: 64, ..event }, 0);
-        assert_eq!((o.peer.as_str(), o.position.as_str(), o.steer), ("node 9", "", 64));
+        let o = observation(
+            &names,
+            &TraceEvent {
+                peer: 9,
+                steer: 64,
+                ..event
+            },
+            0,
+        );
+        assert_eq!(
+            (o.peer.as_str(), o.position.as_str(), o.steer),
+            ("node 9", "", 64)
+        );
     }
 }

@@ -23,8 +23,14 @@ use crate::storage;
 const CATCH_UP: Duration = Duration::from_secs(5);
 
 /// The datapath; locked for single calls, never across an await.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SharedDatapath(Arc<Mutex<Datapath>>);
+
+impl std::fmt::Debug for SharedDatapath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SharedDatapath")
+    }
+}
 
 impl SharedDatapath {
     /// Shares a datapath.
@@ -99,21 +105,33 @@ impl Shared {
     #[allow(clippy::result_large_err, reason = "tonic's own error type")]
     pub fn known(&self) -> Result<Arc<State>, Status> {
         self.mirror.state().ok_or_else(|| {
-            unreachable_store(&self.mirror.health().unwrap_or_else(|| "not read yet".to_owned()))
+            unreachable_store(
+                &self
+                    .mirror
+                    .health()
+                    .unwrap_or_else(|| "not read yet".to_owned()),
+            )
         })
     }
 
     /// What the store says now: everything acknowledged before this call is in it.
     pub async fn fresh(&self) -> Result<Arc<State>, Status> {
-        let revision = storage::revision(&self.client).await.map_err(|e| super::fault::store(&e))?;
+        let revision = storage::revision(&self.client)
+            .await
+            .map_err(|e| super::fault::store(&e))?;
         self.caught_up(revision).await
     }
 
     /// The documents at `revision` or later.
     pub async fn caught_up(&self, revision: i64) -> Result<Arc<State>, Status> {
-        self.mirror.wait_for(revision, CATCH_UP).await.ok_or_else(|| {
-            unreachable_store(&format!("its changes up to revision {revision} did not arrive in {CATCH_UP:?}"))
-        })
+        self.mirror
+            .wait_for(revision, CATCH_UP)
+            .await
+            .ok_or_else(|| {
+                unreachable_store(&format!(
+                    "its changes up to revision {revision} did not arrive in {CATCH_UP:?}"
+                ))
+            })
     }
 
     /// What keeps the store from answering, if anything.

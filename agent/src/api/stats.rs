@@ -10,17 +10,31 @@ use crate::proto::{
 };
 
 fn unreadable(error: weft_ebpf::Error) -> Status {
-    fault(Code::Internal, "datapath", error, "`weft doctor` checks what the kernel has")
+    fault(
+        Code::Internal,
+        "datapath",
+        crate::node::chain_of(&error),
+        error.help(),
+    )
 }
 
 /// Dropped packets by node and reason.
 pub async fn drops(shared: &Shared, request: &DropsRequest) -> Result<DropsReply, Status> {
-    let counts = shared.parts()?.datapath.lock().drops().map_err(unreadable)?;
+    let counts = shared
+        .parts()?
+        .datapath
+        .lock()
+        .drops()
+        .map_err(unreadable)?;
     let node = shared.config.name.to_string();
     let mut drops: Vec<DropCount> = counts
         .into_iter()
         .filter(|(_, packets)| *packets > 0)
-        .map(|(reason, packets)| DropCount { node: node.clone(), reason: reason.name().to_owned(), packets })
+        .map(|(reason, packets)| DropCount {
+            node: node.clone(),
+            reason: reason.name().to_owned(),
+            packets,
+        })
         .collect();
     let mut problems = Vec::new();
     if !request.local {
@@ -34,14 +48,30 @@ pub async fn drops(shared: &Shared, request: &DropsRequest) -> Result<DropsReply
 }
 
 /// Counters of hops, one row an instance's interface.
-pub async fn chain_stats(shared: &Shared, request: &ChainStatsRequest) -> Result<ChainStatsReply, Status> {
+pub async fn chain_stats(
+    shared: &Shared,
+    request: &ChainStatsRequest,
+) -> Result<ChainStatsReply, Status> {
     let state = shared.known()?;
     let wanted = request.chain.as_str();
-    let exists = state.chains.keys().any(|(t, c)| format!("{t}/{c}") == wanted);
+    let exists = state
+        .chains
+        .keys()
+        .any(|(t, c)| format!("{t}/{c}") == wanted);
     if !request.local && !wanted.is_empty() && !exists {
-        return Err(fault(Code::NotFound, format!("chain {wanted}"), "does not exist", "`weft chain ls` shows the chains"));
+        return Err(fault(
+            Code::NotFound,
+            format!("chain {wanted}"),
+            "does not exist",
+            "`weft chain ls` shows the chains",
+        ));
     }
-    let counters = shared.parts()?.datapath.lock().port_stats().map_err(unreadable)?;
+    let counters = shared
+        .parts()?
+        .datapath
+        .lock()
+        .port_stats()
+        .map_err(unreadable)?;
     let local = shared.report.borrow().local.clone();
     let mut hops = Vec::new();
     let mut seen = std::collections::BTreeSet::new();
@@ -54,7 +84,9 @@ pub async fn chain_stats(shared: &Shared, request: &ChainStatsRequest) -> Result
             let found = local.interfaces().find(|(c, i)| {
                 c.tenant == *tenant && c.container == *container && i.endpoint == *endpoint
             });
-            let Some((container, interface)) = found else { continue };
+            let Some((container, interface)) = found else {
+                continue;
+            };
             // Versions of a chain share the interface and so its counters: one row.
             if !seen.insert((name.clone(), hop.clone(), interface.port)) {
                 continue;

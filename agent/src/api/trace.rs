@@ -45,11 +45,16 @@ pub async fn trace(shared: Arc<Shared>, request: TraceRequest) -> Result<TraceSt
     } else {
         resolve(&state, &request.a, &request.b, &request.traffic).map_err(refused)?
     };
-    let subscription = shared.parts()?.tracer.listen(filter).map_err(|e| {
-        fault(Code::Internal, "trace", e, "`weft doctor` checks what the kernel has")
-    })?;
+    let subscription = shared
+        .parts()?
+        .tracer
+        .listen(filter)
+        .map_err(|e| fault(Code::Internal, "trace", crate::node::chain_of(&e), e.help()))?;
     let (sender, receiver) = mpsc::channel(CHANNEL);
-    let mut first = TraceReply { listening: vec![shared.config.name.to_string()], ..TraceReply::default() };
+    let mut first = TraceReply {
+        listening: vec![shared.config.name.to_string()],
+        ..TraceReply::default()
+    };
     if !request.local {
         let asked = TraceRequest {
             local: true,
@@ -85,7 +90,12 @@ fn filter_of(request: &TraceRequest) -> Result<TraceFilter, Status> {
     let end = |bytes: &[u8]| match bytes.len() {
         0 => Ok([0; 16]),
         _ => <[u8; 16]>::try_from(bytes).map_err(|_| {
-            fault(Code::InvalidArgument, "trace", "an address is not 16 bytes", "run the same version of weft on all nodes")
+            fault(
+                Code::InvalidArgument,
+                "trace",
+                "an address is not 16 bytes",
+                "run the same version of weft on all nodes",
+            )
         }),
     };
     Ok(TraceFilter {
@@ -106,8 +116,13 @@ async fn begin(
     request: TraceRequest,
 ) -> Result<(NodeName, Streaming<TraceReply>), String> {
     let ask = async {
-        let mut client = AgentClient::connect(Target::Tcp(api)).await.map_err(|e| e.to_string())?;
-        let mut stream = client.trace(request).await.map_err(|e| e.message().to_owned())?;
+        let mut client = AgentClient::connect(Target::Tcp(api))
+            .await
+            .map_err(|e| e.to_string())?;
+        let mut stream = client
+            .trace(request)
+            .await
+            .map_err(|e| e.message().to_owned())?;
         match stream.message().await {
             Ok(Some(first)) if !first.listening.is_empty() => Ok(stream),
             Ok(_) => Err("ended its trace at once".to_owned()),
@@ -148,7 +163,9 @@ async fn own(
     let offset = clock_offset();
     let copy = async {
         while let Some(event) = subscription.events.recv().await {
-            let (Ok(state), Some(parts)) = (shared.known(), shared.parts.get()) else { return };
+            let (Ok(state), Some(parts)) = (shared.known(), shared.parts.get()) else {
+                return;
+            };
             let local = shared.report.borrow().local.clone();
             let names = Names {
                 node: shared.config.name.as_str(),
@@ -157,8 +174,12 @@ async fn own(
                 overlay: (parts.overlay.0, &parts.overlay.1),
                 clock_offset: offset,
             };
-            let lost = subscription.lost() + parts.datapath.lock().lost_events();
-            let reply = TraceReply { observation: Some(observation(&names, &event, lost)), ..TraceReply::default() };
+            let lost =
+                subscription.lost() + parts.datapath.lock().events_lost().unwrap_or_default();
+            let reply = TraceReply {
+                observation: Some(observation(&names, &event, lost)),
+                ..TraceReply::default()
+            };
             if sender.send(Ok(reply)).await.is_err() {
                 return;
             }
@@ -172,8 +193,9 @@ async fn own(
 
 /// What makes Unix time of the monotonic clock, ns.
 fn clock_offset() -> u64 {
-    let monotonic = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
-        .map_or(0, |t| t.tv_sec() as u64 * 1_000_000_000 + t.tv_nsec() as u64);
+    let monotonic = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map_or(0, |t| {
+        t.tv_sec() as u64 * 1_000_000_000 + t.tv_nsec() as u64
+    });
     let unix = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(0));

@@ -67,15 +67,22 @@ impl Drop for Subscription {
 impl Tracer {
     /// A tracer without listeners.
     pub fn new(datapath: SharedDatapath) -> Tracer {
-        Tracer { datapath, listeners: Arc::default() }
+        Tracer {
+            datapath,
+            listeners: Arc::default(),
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Listeners> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+        self.listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set_filter(&self, listeners: &Listeners) -> Result<(), weft_ebpf::Error> {
-        self.datapath.lock().set_trace_filter(combined(listeners.list.values().map(|l| &l.filter)))
+        self.datapath
+            .lock()
+            .set_trace_filter(combined(listeners.list.values().map(|l| &l.filter)))
     }
 
     /// Begins to listen; what follows is seen.
@@ -85,13 +92,25 @@ impl Tracer {
         let mut listeners = self.lock();
         let id = listeners.next;
         listeners.next += 1;
-        listeners.list.insert(id, Listener { filter, events: sender, lost: lost.clone() });
+        listeners.list.insert(
+            id,
+            Listener {
+                filter,
+                events: sender,
+                lost: lost.clone(),
+            },
+        );
         if let Err(error) = self.set_filter(&listeners) {
             listeners.list.remove(&id);
             return Err(error);
         }
         drop(listeners);
-        Ok(Subscription { id, tracer: self.clone(), events, lost })
+        Ok(Subscription {
+            id,
+            tracer: self.clone(),
+            events,
+            lost,
+        })
     }
 
     /// Hands out events until the reader ends or the task is aborted.
@@ -103,17 +122,24 @@ impl Tracer {
                 }
             }
         }
-        tracing::error!("packet events cannot be read any more; `weft trace` shows nothing of this node");
+        tracing::error!(
+            "packet events cannot be read any more; `weft trace` shows nothing of this node"
+        );
     }
 }
 
 /// The narrowest filter that the kernel can have for all listeners.
 fn combined<'a>(mut filters: impl Iterator<Item = &'a TraceFilter>) -> TraceFilter {
-    let Some(first) = filters.next() else { return TraceFilter::default() };
+    let Some(first) = filters.next() else {
+        return TraceFilter::default();
+    };
     if filters.all(|f| f == first) {
         *first
     } else {
-        TraceFilter { mode: 2, ..TraceFilter::default() }
+        TraceFilter {
+            mode: 2,
+            ..TraceFilter::default()
+        }
     }
 }
 
@@ -122,7 +148,9 @@ fn matches(filter: &TraceFilter, event: &TraceEvent) -> bool {
     let end = |want: &[u8; 16], is: &[u8; 16]| *want == [0; 16] || want == is;
     let ends = (end(&filter.a, &event.src) && end(&filter.b, &event.dst))
         || (end(&filter.a, &event.dst) && end(&filter.b, &event.src));
-    let port = filter.port == TRACE_FILTER_PORT_ANY || filter.port == event.sport || filter.port == event.dport;
+    let port = filter.port == TRACE_FILTER_PORT_ANY
+        || filter.port == event.sport
+        || filter.port == event.dport;
     let proto = filter.proto == TRACE_FILTER_PROTO_ANY || filter.proto == event.proto;
     match filter.mode {
         0 => false,
@@ -136,17 +164,45 @@ mod tests {
     use super::*;
 
     fn filter(port: u16) -> TraceFilter {
-        TraceFilter { mode: 1, vni: 1, a: [1; 16], b: [2; 16], port, proto: 6, ..Default::default() }
+        TraceFilter {
+            mode: 1,
+            vni: 1,
+            a: [1; 16],
+            b: [2; 16],
+            port,
+            proto: 6,
+            ..Default::default()
+        }
     }
 
     #[test]
     fn a_filter_takes_both_directions_and_nothing_else() {
-        let there = TraceEvent { vni: 1, src: [1; 16], dst: [2; 16], sport: 999, dport: 80, proto: 6, ..Default::default() };
-        let back = TraceEvent { src: there.dst, dst: there.src, sport: 80, dport: 999, ..there };
+        let there = TraceEvent {
+            vni: 1,
+            src: [1; 16],
+            dst: [2; 16],
+            sport: 999,
+            dport: 80,
+            proto: 6,
+            ..Default::default()
+        };
+        let back = TraceEvent {
+            src: there.dst,
+            dst: there.src,
+            sport: 80,
+            dport: 999,
+            ..there
+        };
         assert!(matches(&filter(80), &there) && matches(&filter(80), &back));
         assert!(!matches(&filter(81), &there));
         assert!(!matches(&filter(80), &TraceEvent { vni: 2, ..there }));
-        assert!(!matches(&filter(80), &TraceEvent { src: [3; 16], ..there }));
+        assert!(!matches(
+            &filter(80),
+            &TraceEvent {
+                src: [3; 16],
+                ..there
+            }
+        ));
     }
 
     #[test]

@@ -69,14 +69,19 @@ struct Plan {
     write: Write,
 }
 
+/// Why a node is not registered.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It must not be.
+    #[error(transparent)]
+    Refused(#[from] NodeError),
+    /// The store did not answer; it may later.
+    #[error(transparent)]
+    Store(#[from] weft_store::client::Error),
+}
+
 /// Registers the node, or finds it registered; returns its id.
-pub async fn register(client: &Client, node: &Registration) -> Result<NodeId, NodeError> {
-    let subject = format!("node {}", node.name);
-    let store = |e: weft_store::client::Error| NodeError {
-        subject: subject.clone(),
-        cause: format!("cannot be registered: {e}"),
-        help: "check that a majority of the store's members is up".into(),
-    };
+pub async fn register(client: &Client, node: &Registration) -> Result<NodeId, Error> {
     for attempt in 0..ATTEMPTS {
         let found = find(client, node).await?;
         let plan = plan(node, &found, &uuid::Uuid::new_v4().to_string())?;
@@ -88,41 +93,36 @@ pub async fn register(client: &Client, node: &Registration) -> Result<NodeId, No
             Ok(Wrote::Stale(_)) => {}
             // It may have been done: the next round reads what is.
             Err(e) if e.outcome_unknown() => {}
-            Err(e) => return Err(store(e)),
+            Err(e) => return Err(e.into()),
         }
         tokio::time::sleep(super::jitter(Duration::from_millis(5), attempt)).await;
     }
-    Err(NodeError {
-        subject,
-        cause: format!("lost {ATTEMPTS} transactions for an id to other nodes"),
-        help: "start it again".into(),
-    })
+    let cause = format!("lost {ATTEMPTS} transactions for an id to other nodes");
+    Err(NodeError::new(format!("node {}", node.name), cause, "start it again").into())
 }
 
-async fn find(client: &Client, node: &Registration) -> Result<Found, NodeError> {
-    let subject = format!("node {}", node.name);
-    let get = async |key: Key| {
-        client.get(key.path()).await.map_err(|e| NodeError {
-            subject: subject.clone(),
-            cause: format!("cannot be registered: {e}"),
-            help: "check that a majority of the store's members is up".into(),
-        })
-    };
-    let damaged = |key: &str, e: serde_json::Error| NodeError {
-        subject: format!("document {key}"),
-        cause: format!("cannot be read: {e}"),
-        help: "it was written by another version or by hand; restore it".into(),
+async fn find(client: &Client, node: &Registration) -> Result<Found, Error> {
+    let damaged = |key: &str, e: serde_json::Error| {
+        let help = "it was written by another version or by hand; restore it";
+        NodeError::new(
+            format!("document {key}"),
+            format!("cannot be read: {e}"),
+            help,
+        )
     };
     let mut found = Found::default();
-    if let Some(kv) = get(Key::Cluster).await? {
+    if let Some(kv) = client.get(Key::Cluster.path()).await? {
         let doc = serde_json::from_slice(&kv.value).map_err(|e| damaged("cluster", e))?;
         found.cluster = Some((doc, kv.mod_revision));
     }
-    if let Some(kv) = get(Key::NodeSpec(node.name.clone())).await? {
-        let doc = serde_json::from_slice(&kv.value).map_err(|e| damaged("nodes/…/spec", e))?;
+    if let Some(kv) = client.get(Key::NodeSpec(node.name.clone()).path()).await? {
+        let doc = serde_json::from_slice(&kv.value).map_err(|e| damaged(kv.key_str(), e))?;
         found.spec = Some((doc, kv.mod_revision));
     }
-    found.alive = get(Key::NodeAlive(node.name.clone())).await?.is_some();
+    found.alive = client
+        .get(Key::NodeAlive(node.name.clone()).path())
+        .await?
+        .is_some();
     Ok(found)
 }
 

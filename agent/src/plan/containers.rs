@@ -58,13 +58,13 @@ pub enum Step {
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
 /// Longest pause before a restart.
 const BACKOFF_LAST: Duration = Duration::from_secs(30);
-/// A process that ran this long has not failed at its start: its next restart waits no longer than the first.
+/// A process that ran this long has not failed at its start: its restart does not wait.
 pub const STEADY: Duration = Duration::from_secs(10);
 
-/// The pause before restart number `restarts` (0 = the first).
-pub fn backoff(restarts: u32) -> Duration {
+/// The pause before a restart after `streak` that ended soon.
+pub fn backoff(streak: u32) -> Duration {
     BACKOFF_FIRST
-        .saturating_mul(1 << restarts.min(16))
+        .saturating_mul(1 << streak.min(16))
         .min(BACKOFF_LAST)
 }
 
@@ -155,8 +155,8 @@ fn absent(spec: &ContainerSpec, local: &LocalContainer, now: u64) -> Option<Step
     if local.started.is_some() && spec.restart == Restart::No {
         return Some(Step::Settle { exit: 255 });
     }
-    if local.restarts > 0 {
-        let pause = backoff(local.restarts - 1).as_millis() as u64;
+    if local.streak > 0 {
+        let pause = backoff(local.streak - 1).as_millis() as u64;
         let until = local.started.unwrap_or(0).saturating_add(pause);
         // A clock that went back never blocks a restart for longer than its pause.
         if now < until && until - now <= pause {
@@ -275,7 +275,7 @@ mod tests {
     fn restarts_back_off_up_to_a_limit() {
         let s = spec(true, Restart::Always);
         let mut l = local();
-        (l.restarts, l.started) = (3, Some(1_000));
+        (l.streak, l.started) = (3, Some(1_000));
         let until = 1_000 + backoff(2).as_millis() as u64;
         assert_eq!(
             step(Some(&s), Some(&l), None, true, 1_001),
@@ -307,7 +307,7 @@ mod tests {
         fn a_running_container_of_its_spec_is_never_touched(restarts in 0..50u32, now in any::<u64>(), policy in 0..3) {
             let policy = [Restart::No, Restart::OnFailure, Restart::Always][policy as usize];
             let mut l = local();
-            (l.restarts, l.started) = (restarts, Some(now / 2));
+            (l.streak, l.started) = (restarts, Some(now / 2));
             prop_assert_eq!(step(Some(&spec(true, policy)), Some(&l), Some(Observed::Running), false, now), None);
         }
     }

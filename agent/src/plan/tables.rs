@@ -54,7 +54,9 @@ pub fn tables(state: &State, local: &LocalState, here: &Here<'_>) -> Tables {
     peers(state, here, &mut tables);
     let mut present: BTreeSet<&NetworkRef> = BTreeSet::new();
     for (_, interface) in local.interfaces() {
-        let Some(&ifindex) = here.ifindexes.get(&interface.port) else { continue };
+        let Some(&ifindex) = here.ifindexes.get(&interface.port) else {
+            continue;
+        };
         present.insert(&interface.network);
         let port = abi::Port {
             port: interface.port.0,
@@ -65,7 +67,10 @@ pub fn tables(state: &State, local: &LocalState, here: &Here<'_>) -> Tables {
         };
         tables.ports.insert(ifindex, port);
         for address in &interface.addresses {
-            let key = abi::EndpointKey { vni: interface.vni.get(), addr: map_address(*address) };
+            let key = abi::EndpointKey {
+                vni: interface.vni.get(),
+                addr: map_address(*address),
+            };
             let endpoint = abi::Endpoint {
                 node: here.id.0,
                 ifindex,
@@ -77,7 +82,9 @@ pub fn tables(state: &State, local: &LocalState, here: &Here<'_>) -> Tables {
         }
     }
     for network in present {
-        let Some(doc) = state.networks.get(network) else { continue };
+        let Some(doc) = state.networks.get(network) else {
+            continue;
+        };
         carry(state, network, &doc.value, here, &mut tables);
     }
     tables
@@ -87,16 +94,31 @@ fn peers(state: &State, here: &Here<'_>, tables: &mut Tables) {
     for doc in state.nodes.values() {
         let node = doc.value.id.0;
         if let Some(vtep) = doc.value.vteps.first() {
-            let value = abi::Node { vtep: map_address(*vtep), mtu: u32::from(overlay_mtu(here.underlay_mtu, *vtep)), flags: 0 };
+            let value = abi::Node {
+                vtep: map_address(*vtep),
+                mtu: u32::from(overlay_mtu(here.underlay_mtu, *vtep)),
+                flags: 0,
+            };
             tables.nodes.insert(node, value);
         }
         for vtep in &doc.value.vteps {
-            tables.vteps.insert(abi::VtepKey { addr: map_address(*vtep) }, node);
+            tables.vteps.insert(
+                abi::VtepKey {
+                    addr: map_address(*vtep),
+                },
+                node,
+            );
         }
     }
 }
 
-fn carry(state: &State, network: &NetworkRef, spec: &NetworkSpec, here: &Here<'_>, tables: &mut Tables) {
+fn carry(
+    state: &State,
+    network: &NetworkRef,
+    spec: &NetworkSpec,
+    here: &Here<'_>,
+    tables: &mut Tables,
+) {
     let vni = spec.vni.get();
     let vtep = state
         .nodes
@@ -114,7 +136,9 @@ fn carry(state: &State, network: &NetworkRef, spec: &NetworkSpec, here: &Here<'_
     let value = abi::Network {
         net4,
         net6,
-        gateway4: spec.cidr4.map_or([0; 16], |c| abi::mapped(gateway4(&c).octets())),
+        gateway4: spec
+            .cidr4
+            .map_or([0; 16], |c| abi::mapped(gateway4(&c).octets())),
         flags: 0,
         len4,
         len6,
@@ -126,23 +150,45 @@ fn carry(state: &State, network: &NetworkRef, spec: &NetworkSpec, here: &Here<'_
     tables.networks.insert(vni, value);
     let mut owners: BTreeMap<IpNet, NodeId> = BTreeMap::new();
     for (net, lease) in state.subnets.get(network).into_iter().flatten() {
-        let Some(owner) = state.nodes.get(&lease.value.node) else { continue };
+        let Some(owner) = state.nodes.get(&lease.value.node) else {
+            continue;
+        };
         owners.insert(*net, owner.value.id);
-        let key = abi::SubnetKey { vni, addr: map_address(net.network()) };
-        tables.subnets.insert(key, abi::Subnet { node: owner.value.id.0 });
+        let key = abi::SubnetKey {
+            vni,
+            addr: map_address(net.network()),
+        };
+        tables.subnets.insert(
+            key,
+            abi::Subnet {
+                node: owner.value.id.0,
+            },
+        );
     }
     for (_, endpoint) in state.endpoints_of(network) {
-        let Some(owner) = state.nodes.get(&endpoint.node) else { continue };
+        let Some(owner) = state.nodes.get(&endpoint.node) else {
+            continue;
+        };
         if endpoint.node == *here.name {
             continue;
         }
         for address in &endpoint.addresses {
-            let home = owners.iter().find(|(net, _)| net.contains(address)).map(|(_, node)| *node);
+            let home = owners
+                .iter()
+                .find(|(net, _)| net.contains(address))
+                .map(|(_, node)| *node);
             if home == Some(owner.value.id) {
                 continue;
             }
-            let key = abi::EndpointKey { vni, addr: map_address(*address) };
-            let value = abi::Endpoint { node: owner.value.id.0, mac: endpoint.mac.0, ..Default::default() };
+            let key = abi::EndpointKey {
+                vni,
+                addr: map_address(*address),
+            };
+            let value = abi::Endpoint {
+                node: owner.value.id.0,
+                mac: endpoint.mac.0,
+                ..Default::default()
+            };
             tables.endpoints.entry(key).or_insert(value);
         }
     }
@@ -156,17 +202,30 @@ mod tests {
 
     fn state() -> State {
         let mut s = State::default();
-        let mut put = |key: &str, value: &str| s.put(&format!("/weft/v1/{key}"), value.as_bytes(), 1);
+        let mut put =
+            |key: &str, value: &str| s.put(&format!("/weft/v1/{key}"), value.as_bytes(), 1);
         for i in 1..=3 {
             let spec = format!(r#"{{"id":{i},"vteps":["192.0.2.{i}"],"api":"192.0.2.{i}:7946"}}"#);
             put(&format!("nodes/n{i}/spec"), &spec);
         }
         let spec = r#"{"vni":1,"cidr4":"10.10.0.0/16","subnet_len4":26}"#;
         put("tenants/red/networks/front/spec", spec);
-        put("tenants/blue/networks/front/spec", &spec.replace(":1", ":2"));
-        put("tenants/red/networks/front/subnets/10.10.0.0-26", r#"{"node":"n1","since":1}"#);
-        put("tenants/red/networks/front/subnets/10.10.0.64-26", r#"{"node":"n2","since":1}"#);
-        put("tenants/blue/networks/front/subnets/10.10.0.0-26", r#"{"node":"n3","since":1}"#);
+        put(
+            "tenants/blue/networks/front/spec",
+            &spec.replace(":1", ":2"),
+        );
+        put(
+            "tenants/red/networks/front/subnets/10.10.0.0-26",
+            r#"{"node":"n1","since":1}"#,
+        );
+        put(
+            "tenants/red/networks/front/subnets/10.10.0.64-26",
+            r#"{"node":"n2","since":1}"#,
+        );
+        put(
+            "tenants/blue/networks/front/subnets/10.10.0.0-26",
+            r#"{"node":"n3","since":1}"#,
+        );
         s
     }
 
@@ -182,13 +241,21 @@ mod tests {
             port: PortId(7),
             hop: false,
         };
-        let record = LocalContainer { interfaces: vec![interface], ..Default::default() };
+        let record = LocalContainer {
+            interfaces: vec![interface],
+            ..Default::default()
+        };
         local.containers.insert("red/a".parse().unwrap(), record);
         local
     }
 
     fn here<'a>(name: &'a NodeName, ifindexes: &'a BTreeMap<PortId, u32>) -> Here<'a> {
-        Here { name, id: NodeId(1), ifindexes, underlay_mtu: 1500 }
+        Here {
+            name,
+            id: NodeId(1),
+            ifindexes,
+            underlay_mtu: 1500,
+        }
     }
 
     #[test]
@@ -215,13 +282,32 @@ mod tests {
     #[test]
     fn an_endpoint_away_from_its_subnet_has_its_own_entry() {
         let mut s = state();
-        let doc = |a: &str| format!(r#"{{"uid":"u","addresses":["{a}"],"mac":"0a:00:00:00:00:01","node":"n2","container":"b","interface":"eth0"}}"#);
-        s.put("/weft/v1/tenants/red/networks/front/endpoints/b", doc("10.10.0.70").as_bytes(), 2);
-        s.put("/weft/v1/tenants/red/networks/front/endpoints/c", doc("10.10.9.9").as_bytes(), 2);
+        let doc = |a: &str| {
+            format!(
+                r#"{{"uid":"u","addresses":["{a}"],"mac":"0a:00:00:00:00:01","node":"n2","container":"b","interface":"eth0"}}"#
+            )
+        };
+        s.put(
+            "/weft/v1/tenants/red/networks/front/endpoints/b",
+            doc("10.10.0.70").as_bytes(),
+            2,
+        );
+        s.put(
+            "/weft/v1/tenants/red/networks/front/endpoints/c",
+            doc("10.10.9.9").as_bytes(),
+            2,
+        );
         let (name, ifindexes) = ("n1".parse().unwrap(), BTreeMap::from([(PortId(7), 40)]));
         let t = tables(&s, &local(), &here(&name, &ifindexes));
-        let moved = abi::EndpointKey { vni: 1, addr: abi::mapped([10, 10, 9, 9]) };
+        let moved = abi::EndpointKey {
+            vni: 1,
+            addr: abi::mapped([10, 10, 9, 9]),
+        };
         assert_eq!(t.endpoints[&moved].node, 2);
-        assert_eq!(t.endpoints.len(), 2, "the one inside its node's subnet needs none");
+        assert_eq!(
+            t.endpoints.len(),
+            2,
+            "the one inside its node's subnet needs none"
+        );
     }
 }

@@ -1,0 +1,263 @@
+//! From start to SIGTERM.
+//!
+//! Tasks, all owned here and aborted at the end: the mirror, the lease, the reconciler, the packet
+//! events' pump and the two API listeners. The API is up first, so that a node which waits for its
+//! store can say so. Containers and datapath are left as they are.
+
+use std::future::Future;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use weft_ebpf::{Datapath, OpenConfig};
+use weft_ebpf_abi as abi;
+use weft_overlay::NodeId;
+use weft_overlay::documents::NodeAlive;
+use weft_overlay::link::{Netlink, VxlanSpec};
+use weft_runtime::{Runtime, RuntimeConfig};
+
+use super::register::{Registration, register};
+use super::{NodeConfig, NodeError, lease, store};
+use crate::api::{Parts, Report, Shared, SharedDatapath, Tracer};
+use crate::local::LocalFile;
+use crate::mirror::Mirror;
+use crate::node::chain_of;
+use crate::plan::tables::map_address;
+use crate::reconcile::{Reconciler, now};
+
+/// The VXLAN device of a node; one a network namespace and UDP port.
+const OVERLAY: &str = "weft-vxlan";
+/// Pause between attempts to register while the store has no majority.
+const REGISTER_PAUSE: Duration = Duration::from_millis(200);
+
+/// Runs the node until SIGTERM or SIGINT. Containers and datapath stay when it returns.
+pub async fn run(config: NodeConfig) -> Result<(), NodeError> {
+    let mut end = Box::pin(ended()?);
+    let file = LocalFile::open(&config.state_dir).map_err(local_error)?;
+    prepare_run_dir(&config)?;
+    let (server, client) = store::start(&config).await?;
+    let (mirror, keep_mirror) = Mirror::new(client.clone());
+    let (report_sender, report) = watch::channel(Report::default());
+    let (lease_sender, lease) = watch::channel(None);
+    let shared = Arc::new(Shared {
+        config,
+        client,
+        mirror,
+        lease,
+        report,
+        parts: OnceLock::new(),
+    });
+    let mut tasks = JoinSet::new();
+    tasks.spawn(keep_mirror);
+    crate::api::serve(&shared, &mut tasks).await?;
+    let result = tokio::select! {
+        started = start(&shared, file, report_sender, lease_sender, &mut tasks) => match started {
+            // Every task of the node runs for as long as it does; one that ends took it down.
+            Ok(()) => tokio::select! {
+                Some(task) = tasks.join_next() => Err(task_ended(&shared.config, task)),
+                () = &mut end => Ok(()),
+            },
+            Err(error) => Err(error),
+        },
+        () = &mut end => Ok(()),
+    };
+    tasks.shutdown().await;
+    let _ = std::fs::remove_file(shared.config.socket());
+    if let Some(server) = server
+        && let Err(error) = server.shutdown().await
+    {
+        tracing::warn!(%error, "the store member did not stop cleanly; it recovers from its log");
+    }
+    result
+}
+
+fn ended() -> Result<impl Future<Output = ()>, NodeError> {
+    let listen =
+        |kind| signal(kind).map_err(|e| NodeError::new("signals", e, "check the process limits"));
+    let (mut term, mut int) = (
+        listen(SignalKind::terminate())?,
+        listen(SignalKind::interrupt())?,
+    );
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    })
+}
+
+fn local_error(error: crate::local::LocalError) -> NodeError {
+    let text = error.to_string();
+    let (cause, help) = text
+        .split_once("\nhelp: ")
+        .unwrap_or((&text, "check the state directory"));
+    NodeError::new("node state", cause.trim_start_matches("node state "), help)
+}
+
+fn prepare_run_dir(config: &NodeConfig) -> Result<(), NodeError> {
+    use std::os::unix::fs::PermissionsExt;
+    let made = std::fs::create_dir_all(&config.run_dir).and_then(|()| {
+        std::fs::set_permissions(&config.run_dir, std::fs::Permissions::from_mode(0o700))
+    });
+    made.map_err(|e| {
+        NodeError::new(
+            format!("run directory {}", config.run_dir.display()),
+            e,
+            "run as root, or name another with --run-dir",
+        )
+    })
+}
+
+fn task_ended(config: &NodeConfig, task: Result<(), tokio::task::JoinError>) -> NodeError {
+    let cause = match task {
+        Ok(()) => "one of its tasks ended".to_owned(),
+        Err(error) => format!("one of its tasks failed: {error}"),
+    };
+    NodeError::new(
+        format!("node {}", config.name),
+        cause,
+        "start it again; containers and traffic are not affected",
+    )
+}
+
+/// Registers the node and starts what needs its id.
+async fn start(
+    shared: &Arc<Shared>,
+    mut file: LocalFile,
+    report: watch::Sender<Report>,
+    lease_health: watch::Sender<Option<String>>,
+    tasks: &mut JoinSet<()>,
+) -> Result<(), NodeError> {
+    let config = &shared.config;
+    let id = registered(shared, file.get().node_id).await?;
+    file.change(|local| local.node_id = Some(id))
+        .map_err(local_error)?;
+    let netlink = Netlink::current().map_err(|e| NodeError::new("network", &e, e.help()))?;
+    let (underlay_mtu, overlay) = links(config, &netlink).await?;
+    let mut datapath = datapath(config, id, overlay)?;
+    let events = datapath.events().map_err(datapath_error)?;
+    let datapath = SharedDatapath::new(datapath);
+    let runtime = Arc::new(runtime(config)?);
+    let tracer = Tracer::new(datapath.clone());
+    let parts = Parts {
+        node_id: id,
+        runtime: runtime.clone(),
+        datapath: datapath.clone(),
+        tracer: tracer.clone(),
+        overlay: (overlay, OVERLAY.to_owned()),
+    };
+    // Set once, here; nobody else sets it.
+    let _ = shared.parts.set(parts);
+    tasks.spawn(tracer.pump(events));
+    let alive = NodeAlive {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        since: now(),
+    };
+    tasks.spawn(lease::keep(
+        shared.client.clone(),
+        config.name.clone(),
+        alive,
+        config.lease_ttl,
+        lease_health,
+    ));
+    let reconciler = Reconciler::new(
+        shared.clone(),
+        id,
+        file,
+        netlink,
+        runtime,
+        datapath,
+        underlay_mtu,
+        report,
+    );
+    tasks.spawn(reconciler.run());
+    Ok(())
+}
+
+/// Registers the node as soon as the store lets it.
+async fn registered(shared: &Shared, remembered: Option<NodeId>) -> Result<NodeId, NodeError> {
+    let config = &shared.config;
+    let registration = Registration {
+        name: config.name.clone(),
+        vtep: config.advertise,
+        api: config.api_address().to_string(),
+        remembered,
+    };
+    loop {
+        match register(&shared.client, &registration).await {
+            Ok(id) => return Ok(id),
+            Err(super::register::Error::Refused(error)) => return Err(error),
+            // The client has waited and spread its attempts already.
+            Err(super::register::Error::Store(error)) => {
+                tracing::info!(%error, "waiting for the store to register the node");
+                tokio::time::sleep(super::jitter(REGISTER_PAUSE, 1)).await;
+            }
+        }
+    }
+}
+
+/// The underlay's MTU and the VXLAN device.
+async fn links(config: &NodeConfig, netlink: &Netlink) -> Result<(u32, u32), NodeError> {
+    let mtu = netlink.mtu_of(&config.underlay).await.map_err(|e| {
+        NodeError::new(
+            format!("underlay {}", config.underlay),
+            &e,
+            "name the interface that carries --advertise with --underlay",
+        )
+    })?;
+    let spec = VxlanSpec::over(OVERLAY, config.vxlan_port, mtu, config.advertise);
+    let index = netlink
+        .ensure_vxlan(&spec)
+        .await
+        .map_err(|e| NodeError::new(format!("VXLAN device {OVERLAY}"), &e, e.help()))?;
+    netlink
+        .set_up(OVERLAY)
+        .await
+        .map_err(|e| NodeError::new(format!("VXLAN device {OVERLAY}"), &e, e.help()))?;
+    Ok((mtu, index))
+}
+
+fn datapath_error(error: weft_ebpf::Error) -> NodeError {
+    NodeError::new("datapath", chain_of(&error), error.help())
+}
+
+fn datapath(config: &NodeConfig, id: NodeId, overlay: u32) -> Result<Datapath, NodeError> {
+    let node = abi::NodeConfig {
+        abi: abi::ABI_VERSION,
+        node: id.0,
+        vxlan_ifindex: overlay,
+        pad: 0,
+        vtep: map_address(config.advertise),
+    };
+    let mut datapath = Datapath::open(&OpenConfig {
+        bpf_dir: config.bpf_dir.clone(),
+        node,
+    })
+    .map_err(datapath_error)?;
+    datapath.attach_overlay(overlay).map_err(datapath_error)?;
+    Ok(datapath)
+}
+
+fn runtime(config: &NodeConfig) -> Result<Runtime, NodeError> {
+    let weft_exe = std::env::current_exe().map_err(|e| {
+        NodeError::new(
+            "weft",
+            format!("its own program cannot be found: {e}"),
+            "mount /proc",
+        )
+    })?;
+    Runtime::open(RuntimeConfig {
+        state_dir: config.state_dir.clone(),
+        run_dir: config.run_dir.clone(),
+        cgroup_parent: config.cgroup_parent.clone(),
+        weft_exe,
+        hide: vec![
+            config.state_dir.clone(),
+            config.run_dir.clone(),
+            config.bpf_dir.clone(),
+        ],
+    })
+    .map_err(|e| NodeError::new("container runtime", e, "`weft doctor` checks what it needs"))
+}

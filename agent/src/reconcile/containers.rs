@@ -1,0 +1,487 @@
+//! Does the steps of the container plan: shims, interfaces, memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use weft_overlay::documents::ContainerSpec;
+use weft_overlay::link::{ContainerNet, VethSpec, configure_container};
+use weft_overlay::mtu::network_mtu;
+use weft_overlay::{ContainerRef, netns};
+
+use super::{Observed, Reconciler, now};
+use crate::local::{Ended, LocalInterface};
+use crate::mirror::State;
+use crate::plan::containers::{STEADY, Step, backoff, plan};
+use crate::plan::leases::{Prepared, prepare};
+
+/// How long a container may take to end after SIGTERM before it is killed.
+const GRACE: Duration = Duration::from_secs(3);
+/// How soon the end of a container that was asked to end is looked for.
+const STOP_POLL: Duration = Duration::from_millis(50);
+
+/// A container that could not be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) attempts: u32,
+    pub(super) until: u64,
+    pub(super) message: String,
+    /// The spec's uid that failed: another one is tried at once.
+    uid: String,
+}
+
+/// The runtime's name of a container; names have no dots, so it is unique.
+pub(crate) fn runtime_id(container: &ContainerRef) -> String {
+    format!("{}.{}", container.tenant, container.container)
+}
+
+/// The container that has a runtime's name.
+pub(super) fn of_runtime_id(id: &str) -> Option<ContainerRef> {
+    id.replacen('.', "/", 1).parse().ok()
+}
+
+impl Reconciler {
+    /// What runs; `None` and a problem when the runtime cannot say, and then nothing is concluded.
+    pub(super) fn observe(&mut self) -> Option<BTreeMap<ContainerRef, Observed>> {
+        let list = match self.runtime.list() {
+            Ok(list) => list,
+            Err(error) => {
+                self.problem("container runtime", error);
+                return None;
+            }
+        };
+        self.pids.clear();
+        let mut observed = BTreeMap::new();
+        for one in list {
+            let Some(container) = of_runtime_id(&one.id) else {
+                continue;
+            };
+            let state = match one.state {
+                weft_runtime::State::Created => Observed::Created,
+                weft_runtime::State::Running => Observed::Running,
+                weft_runtime::State::Exited { code } => Observed::Exited(code),
+            };
+            if !self.file.get().containers.contains_key(&container) {
+                let cause = "runs here, but this node has no record of it; it is left alone";
+                self.problem(format!("container {container}"), cause);
+            }
+            self.pids.insert(container.clone(), one.pid);
+            observed.insert(container, state);
+        }
+        self.stopping
+            .retain(|c, _| matches!(observed.get(c), Some(Observed::Created | Observed::Running)));
+        Some(observed)
+    }
+
+    /// Every step but the start, which waits for the datapath.
+    pub(super) async fn change_containers(
+        &mut self,
+        state: &State,
+        observed: &BTreeMap<ContainerRef, Observed>,
+    ) {
+        let steps = plan(
+            state,
+            self.file.get(),
+            observed,
+            &self.shared.config.name,
+            now(),
+        );
+        self.wake = None;
+        for (container, step) in steps {
+            let seen = observed.get(&container).copied();
+            let uid = state
+                .containers
+                .get(&container)
+                .map(|d| d.value.uid.clone())
+                .unwrap_or_default();
+            if matches!(step, Step::Prepare | Step::Create) && self.is_paused(&container, &uid) {
+                continue;
+            }
+            match self.do_step(state, &container, step, seen).await {
+                Ok(()) => {}
+                Err(message) => self.failed(&container, uid, message),
+            }
+        }
+        self.failing.retain(|c, _| state.containers.contains_key(c));
+        self.plumb_all(state, observed).await;
+    }
+
+    /// Whether it failed a moment ago and is not to be tried yet.
+    fn is_paused(&mut self, container: &ContainerRef, uid: &str) -> bool {
+        let Some(failure) = self.failing.get(container) else {
+            return false;
+        };
+        if failure.uid != uid || now() >= failure.until {
+            return false;
+        }
+        let (until, message) = (failure.until, failure.message.clone());
+        self.wake_at(until);
+        self.problems
+            .insert(format!("container {container}"), message);
+        true
+    }
+
+    fn failed(&mut self, container: &ContainerRef, uid: String, message: String) {
+        let attempts = self
+            .failing
+            .get(container)
+            .filter(|f| f.uid == uid)
+            .map_or(0, |f| f.attempts);
+        let pause = u64::try_from(backoff(attempts).as_millis()).unwrap_or(u64::MAX);
+        let until = now().saturating_add(pause);
+        self.wake_at(until);
+        self.problem(format!("container {container}"), &message);
+        let failure = Failure {
+            attempts: attempts.saturating_add(1),
+            until,
+            message,
+            uid,
+        };
+        self.failing.insert(container.clone(), failure);
+    }
+
+    fn wake_at(&mut self, at: u64) {
+        self.wake = Some(self.wake.map_or(at, |w| w.min(at)));
+    }
+
+    /// When the next pass is due if nothing happens.
+    pub(super) fn next_deadline(&self) -> Duration {
+        if !self.stopping.is_empty() {
+            return STOP_POLL;
+        }
+        let wait = |at: u64| Duration::from_millis(at.saturating_sub(now()).max(1));
+        self.wake.map_or(super::TICK, wait).min(super::TICK)
+    }
+
+    async fn do_step(
+        &mut self,
+        state: &State,
+        container: &ContainerRef,
+        step: Step,
+        seen: Option<Observed>,
+    ) -> Result<(), String> {
+        match step {
+            Step::Prepare => self.prepare(state, container).await,
+            Step::Create => self.create(state, container).await,
+            Step::Start => Ok(()),
+            Step::Wait { until } => {
+                self.wake_at(until);
+                Ok(())
+            }
+            Step::Settle { exit } => {
+                let message = seen
+                    .is_none()
+                    .then(|| "the node was restarted while it ran".to_owned());
+                self.settle(
+                    container,
+                    Ended {
+                        exit: Some(exit),
+                        stopped: false,
+                        message,
+                    },
+                );
+                Ok(())
+            }
+            Step::Stop => {
+                if self.is_down(container, seen).await? {
+                    let exit = match seen {
+                        Some(Observed::Exited(code)) => Some(code),
+                        _ => None,
+                    };
+                    self.settle(
+                        container,
+                        Ended {
+                            exit,
+                            stopped: true,
+                            message: None,
+                        },
+                    );
+                }
+                Ok(())
+            }
+            Step::Clear { restart } => {
+                if self.is_down(container, seen).await? {
+                    self.take_down(container, seen).await?;
+                    self.cleared(container, restart);
+                }
+                Ok(())
+            }
+            Step::Remove => {
+                if self.is_down(container, seen).await? {
+                    self.take_down(container, seen).await?;
+                    self.remember(|l| l.containers.remove(container));
+                    self.failing.remove(container);
+                    self.again = true;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn prepare(&mut self, state: &State, container: &ContainerRef) -> Result<(), String> {
+        let Some(spec) = state.containers.get(container) else {
+            return Ok(());
+        };
+        match prepare(&self.preparing(state), container, &spec.value) {
+            Prepared::Ready(next) => {
+                self.remember(|local| *local = *next);
+                self.again = true;
+            }
+            // The change comes back through the mirror and begins the next pass.
+            Prepared::Lease(changes) => {
+                for (network, change) in changes {
+                    self.write_lease(&network, &change).await;
+                }
+            }
+            Prepared::Claim(claims) => {
+                for (network, address, endpoint) in claims {
+                    self.claim(&network, address, &endpoint).await;
+                }
+            }
+            Prepared::Blocked(why) => return Err(why),
+        }
+        Ok(())
+    }
+
+    async fn create(&mut self, state: &State, container: &ContainerRef) -> Result<(), String> {
+        let Some(spec) = state.containers.get(container) else {
+            return Ok(());
+        };
+        let config = self.config(container, &spec.value);
+        self.runtime.create(&config).map_err(|e| e.to_string())?;
+        self.plumbed.remove(container);
+        self.again = true;
+        Ok(())
+    }
+
+    fn config(
+        &self,
+        container: &ContainerRef,
+        spec: &ContainerSpec,
+    ) -> weft_runtime::ContainerConfig {
+        weft_runtime::ContainerConfig {
+            id: runtime_id(container),
+            hostname: container.container.to_string(),
+            image: spec.image.clone(),
+            command: spec.command.clone(),
+            env: spec.env.clone(),
+            capabilities: spec.capabilities.clone(),
+            resources: spec.resources.clone(),
+        }
+    }
+
+    fn settle(&mut self, container: &ContainerRef, ended: Ended) {
+        self.remember(|local| {
+            if let Some(record) = local.containers.get_mut(container) {
+                record.ended = Some(ended);
+            }
+        });
+        self.again = true;
+    }
+
+    fn cleared(&mut self, container: &ContainerRef, restart: bool) {
+        let steady = u64::try_from(STEADY.as_millis()).unwrap_or(u64::MAX);
+        self.remember(|local| {
+            let Some(record) = local.containers.get_mut(container) else {
+                return;
+            };
+            record.ended = None;
+            if restart {
+                let ran = record.started.map_or(0, |s| now().saturating_sub(s));
+                record.streak = if ran >= steady {
+                    0
+                } else {
+                    record.streak.saturating_add(1)
+                };
+                record.restarts = record.restarts.saturating_add(1);
+            } else {
+                (record.streak, record.restarts, record.started) = (0, 0, None);
+            }
+        });
+        self.again = true;
+    }
+
+    /// Whether its process is gone; asks it to end, and after its grace ends it.
+    async fn is_down(
+        &mut self,
+        container: &ContainerRef,
+        seen: Option<Observed>,
+    ) -> Result<bool, String> {
+        if !matches!(seen, Some(Observed::Created | Observed::Running)) {
+            return Ok(true);
+        }
+        let id = runtime_id(container);
+        let deadline = self.stopping.get(container).copied();
+        let signal = match deadline {
+            Some(deadline) if now() < deadline => return Ok(false),
+            // A process that was never started holds nothing that could be lost.
+            _ if deadline.is_some() || seen == Some(Observed::Created) => {
+                nix::sys::signal::Signal::SIGKILL
+            }
+            _ => nix::sys::signal::Signal::SIGTERM,
+        };
+        self.runtime
+            .signal(&id, signal)
+            .map_err(|e| e.to_string())?;
+        let grace = u64::try_from(GRACE.as_millis()).unwrap_or(u64::MAX);
+        self.stopping
+            .insert(container.clone(), now().saturating_add(grace));
+        Ok(false)
+    }
+
+    /// Takes away what a container that is down left: shim, programs' links, devices.
+    async fn take_down(
+        &mut self,
+        container: &ContainerRef,
+        seen: Option<Observed>,
+    ) -> Result<(), String> {
+        let interfaces = self.interfaces_of(container);
+        for interface in &interfaces {
+            let name = interface.host_name();
+            let link = self.netlink.link(&name).await.map_err(|e| e.to_string())?;
+            if let Some(link) = link {
+                self.datapath
+                    .lock()
+                    .detach(link.index)
+                    .map_err(|e| e.to_string())?;
+                self.netlink
+                    .delete_link(&name)
+                    .await
+                    .map_err(|e| e.to_string())?;
+            }
+        }
+        if seen.is_some() {
+            self.runtime
+                .delete(&runtime_id(container))
+                .map_err(|e| e.to_string())?;
+        }
+        self.plumbed.remove(container);
+        self.stopping.remove(container);
+        Ok(())
+    }
+
+    fn interfaces_of(&self, container: &ContainerRef) -> Vec<LocalInterface> {
+        self.file
+            .get()
+            .containers
+            .get(container)
+            .map(|l| l.interfaces.clone())
+            .unwrap_or_default()
+    }
+
+    /// Gives every container that lives its interfaces; repairs those that lost one.
+    async fn plumb_all(&mut self, state: &State, observed: &BTreeMap<ContainerRef, Observed>) {
+        let present: BTreeSet<String> = match self.netlink.links().await {
+            Ok(links) => links.into_iter().map(|l| l.name).collect(),
+            Err(error) => return self.problem("links", error),
+        };
+        for (container, seen) in observed {
+            let interfaces = self.interfaces_of(container);
+            let lacks = interfaces.iter().any(|i| !present.contains(&i.host_name()));
+            let fresh = *seen == Observed::Created && !self.plumbed.contains(container);
+            if matches!(seen, Observed::Exited(_)) || !(lacks || fresh) {
+                continue;
+            }
+            match self.plumb(state, container, &interfaces).await {
+                Ok(()) => {
+                    self.plumbed.insert(container.clone());
+                }
+                Err(cause) => self.problem(format!("interfaces of container {container}"), cause),
+            }
+        }
+    }
+
+    async fn plumb(
+        &self,
+        state: &State,
+        container: &ContainerRef,
+        interfaces: &[LocalInterface],
+    ) -> Result<(), String> {
+        let Some(pid) = self.pids.get(container) else {
+            return Ok(());
+        };
+        let inside = netns::of_pid(*pid).map_err(|e| e.to_string())?;
+        for (index, interface) in interfaces.iter().enumerate() {
+            let Some(doc) = state.networks.get(&interface.network) else {
+                return Err(format!("network {} does not exist", interface.network));
+            };
+            let mtu = u32::from(network_mtu(
+                &doc.value,
+                self.underlay_mtu,
+                self.shared.config.advertise,
+            ));
+            let name = interface.interface.to_string();
+            let pair = VethSpec {
+                name: interface.host_name(),
+                mac: None,
+                peer_name: name.clone(),
+                peer_mac: Some(interface.mac),
+                mtu,
+            };
+            let step = async {
+                self.netlink
+                    .ensure_veth(&pair, Some(std::os::fd::AsFd::as_fd(&inside)))
+                    .await?;
+                self.netlink.quiet(&pair.name).await?;
+                let net = if interface.hop {
+                    ContainerNet::hop(name, interface.mac, mtu)
+                } else {
+                    ContainerNet::ordinary(
+                        name,
+                        interface.mac,
+                        mtu,
+                        interface.addresses.clone(),
+                        &doc.value,
+                        index == 0,
+                    )
+                };
+                configure_container(&inside, &net).await?;
+                self.netlink.set_up(&pair.name).await
+            };
+            step.await
+                .map_err(|e: weft_overlay::link::LinkError| format!("{e}; {}", e.help()))?;
+        }
+        Ok(())
+    }
+
+    /// Starts what is ready, after the datapath knows it.
+    pub(super) async fn start_containers(
+        &mut self,
+        state: &State,
+        observed: &BTreeMap<ContainerRef, Observed>,
+    ) {
+        let steps = plan(
+            state,
+            self.file.get(),
+            observed,
+            &self.shared.config.name,
+            now(),
+        );
+        for (container, step) in steps {
+            if step != Step::Start || !self.plumbed.contains(&container) {
+                continue;
+            }
+            let remembered = self.remember(|local| {
+                if let Some(record) = local.containers.get_mut(&container) {
+                    record.started = Some(now());
+                }
+            });
+            if remembered.is_none() {
+                continue;
+            }
+            match self.runtime.start(&runtime_id(&container)) {
+                Ok(()) => {
+                    self.failing.remove(&container);
+                    self.again = true;
+                }
+                Err(error) => {
+                    let uid = state
+                        .containers
+                        .get(&container)
+                        .map(|d| d.value.uid.clone())
+                        .unwrap_or_default();
+                    self.failed(&container, uid, error.to_string());
+                }
+            }
+        }
+    }
+}
