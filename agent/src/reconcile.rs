@@ -26,6 +26,7 @@ mod chains;
 mod containers;
 mod datapath;
 mod documents;
+mod interfaces;
 
 pub(crate) use containers::runtime_id;
 

@@ -1,12 +1,10 @@
 //! Does the steps of the container plan: shims, interfaces, memory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use weft_overlay::ContainerRef;
 use weft_overlay::documents::ContainerSpec;
-use weft_overlay::link::{ContainerNet, VethSpec, configure_container};
-use weft_overlay::mtu::network_mtu;
-use weft_overlay::{ContainerRef, netns};
 
 use super::{Observed, Reconciler, now};
 use crate::local::{Ended, LocalInterface};
@@ -359,88 +357,13 @@ impl Reconciler {
         Ok(())
     }
 
-    fn interfaces_of(&self, container: &ContainerRef) -> Vec<LocalInterface> {
+    pub(super) fn interfaces_of(&self, container: &ContainerRef) -> Vec<LocalInterface> {
         self.file
             .get()
             .containers
             .get(container)
             .map(|l| l.interfaces.clone())
             .unwrap_or_default()
-    }
-
-    /// Gives every container that lives its interfaces; repairs those that lost one.
-    async fn plumb_all(&mut self, state: &State, observed: &BTreeMap<ContainerRef, Observed>) {
-        let present: BTreeSet<String> = match self.netlink.links().await {
-            Ok(links) => links.into_iter().map(|l| l.name).collect(),
-            Err(error) => return self.problem("links", error),
-        };
-        for (container, seen) in observed {
-            let interfaces = self.interfaces_of(container);
-            let lacks = interfaces.iter().any(|i| !present.contains(&i.host_name()));
-            let fresh = *seen == Observed::Created && !self.plumbed.contains(container);
-            if matches!(seen, Observed::Exited(_)) || !(lacks || fresh) {
-                continue;
-            }
-            match self.plumb(state, container, &interfaces).await {
-                Ok(()) => {
-                    self.plumbed.insert(container.clone());
-                }
-                Err(cause) => self.problem(format!("interfaces of container {container}"), cause),
-            }
-        }
-    }
-
-    async fn plumb(
-        &self,
-        state: &State,
-        container: &ContainerRef,
-        interfaces: &[LocalInterface],
-    ) -> Result<(), String> {
-        let Some(pid) = self.pids.get(container) else {
-            return Ok(());
-        };
-        let inside = netns::of_pid(*pid).map_err(|e| e.to_string())?;
-        for (index, interface) in interfaces.iter().enumerate() {
-            let Some(doc) = state.networks.get(&interface.network) else {
-                return Err(format!("network {} does not exist", interface.network));
-            };
-            let mtu = u32::from(network_mtu(
-                &doc.value,
-                self.underlay_mtu,
-                self.shared.config.advertise,
-            ));
-            let name = interface.interface.to_string();
-            let pair = VethSpec {
-                name: interface.host_name(),
-                mac: None,
-                peer_name: name.clone(),
-                peer_mac: Some(interface.mac),
-                mtu,
-            };
-            let step = async {
-                self.netlink
-                    .ensure_veth(&pair, Some(std::os::fd::AsFd::as_fd(&inside)))
-                    .await?;
-                self.netlink.quiet(&pair.name).await?;
-                let net = if interface.hop {
-                    ContainerNet::hop(name, interface.mac, mtu)
-                } else {
-                    ContainerNet::ordinary(
-                        name,
-                        interface.mac,
-                        mtu,
-                        interface.addresses.clone(),
-                        &doc.value,
-                        index == 0,
-                    )
-                };
-                configure_container(&inside, &net).await?;
-                self.netlink.set_up(&pair.name).await
-            };
-            step.await
-                .map_err(|e: weft_overlay::link::LinkError| format!("{e}; {}", e.help()))?;
-        }
-        Ok(())
     }
 
     /// Starts what is ready, after the datapath knows it.

@@ -1,0 +1,104 @@
+//! Gives containers their interfaces, and repairs those that lost one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd, OwnedFd};
+
+use weft_overlay::documents::NetworkSpec;
+use weft_overlay::link::{ContainerNet, LinkError, VethSpec, configure_container};
+use weft_overlay::mtu::network_mtu;
+use weft_overlay::{ContainerRef, netns};
+
+use super::{Observed, Reconciler};
+use crate::local::LocalInterface;
+use crate::mirror::State;
+
+impl Reconciler {
+    /// Gives every container that lives its interfaces; repairs those that lost one.
+    pub(super) async fn plumb_all(
+        &mut self,
+        state: &State,
+        observed: &BTreeMap<ContainerRef, Observed>,
+    ) {
+        let present: BTreeSet<String> = match self.netlink.links().await {
+            Ok(links) => links.into_iter().map(|l| l.name).collect(),
+            Err(error) => return self.problem("links", error),
+        };
+        for (container, seen) in observed {
+            let interfaces = self.interfaces_of(container);
+            let lacks = interfaces.iter().any(|i| !present.contains(&i.host_name()));
+            let fresh = *seen == Observed::Created && !self.plumbed.contains(container);
+            if matches!(seen, Observed::Exited(_)) || !(lacks || fresh) {
+                continue;
+            }
+            match self.plumb(state, container, &interfaces).await {
+                Ok(()) => {
+                    self.plumbed.insert(container.clone());
+                }
+                Err(cause) => self.problem(format!("interfaces of container {container}"), cause),
+            }
+        }
+    }
+
+    async fn plumb(
+        &self,
+        state: &State,
+        container: &ContainerRef,
+        interfaces: &[LocalInterface],
+    ) -> Result<(), String> {
+        let Some(pid) = self.pids.get(container) else {
+            return Ok(());
+        };
+        let inside = netns::of_pid(*pid).map_err(|e| e.to_string())?;
+        for (index, interface) in interfaces.iter().enumerate() {
+            let network = state.networks.get(&interface.network);
+            let Some(network) = network else {
+                return Err(format!("network {} does not exist", interface.network));
+            };
+            self.plumb_one(&inside, interface, &network.value, index == 0)
+                .await
+                .map_err(|e| format!("{e}; {}", e.help()))?;
+        }
+        Ok(())
+    }
+
+    /// One veth pair; up only when its inside is complete, so that the first packet is a right one.
+    async fn plumb_one(
+        &self,
+        inside: &OwnedFd,
+        interface: &LocalInterface,
+        network: &NetworkSpec,
+        first: bool,
+    ) -> Result<(), LinkError> {
+        let mtu = u32::from(network_mtu(
+            network,
+            self.underlay_mtu,
+            self.shared.config.advertise,
+        ));
+        let name = interface.interface.to_string();
+        let pair = VethSpec {
+            name: interface.host_name(),
+            mac: None,
+            peer_name: name.clone(),
+            peer_mac: Some(interface.mac),
+            mtu,
+        };
+        self.netlink
+            .ensure_veth(&pair, Some(inside.as_fd()))
+            .await?;
+        self.netlink.quiet(&pair.name).await?;
+        let net = if interface.hop {
+            ContainerNet::hop(name, interface.mac, mtu)
+        } else {
+            ContainerNet::ordinary(
+                name,
+                interface.mac,
+                mtu,
+                interface.addresses.clone(),
+                network,
+                first,
+            )
+        };
+        configure_container(inside, &net).await?;
+        self.netlink.set_up(&pair.name).await
+    }
+}
