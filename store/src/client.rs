@@ -9,6 +9,7 @@ mod types;
 mod watch;
 
 pub use call::{Client, Options};
+pub(crate) use call::{describe, never_connected};
 pub use error::Error;
 pub use types::{
     Compare, Event, EventKind, KeyRange, KeyValue, Member, Op, OpReply, RangeOptions, RangeReply,

@@ -9,5 +9,9 @@
 
 mod api;
 pub mod client;
+mod lease;
+mod mvcc;
 pub mod proto;
+mod raft;
 pub mod server;
+mod wal;

@@ -141,18 +141,18 @@ impl Client {
     }
 
     pub(super) fn channel(&self, at: usize) -> Channel {
-        self.inner.endpoints[at % self.inner.endpoints.len()].1.clone()
+        self.inner.endpoints[at % self.inner.endpoints.len()]
+            .1
+            .clone()
     }
 
     /// Turns to the next endpoint if nobody else has done so.
     pub(super) fn turn_from(&self, at: usize) {
         let next = (at + 1) % self.inner.endpoints.len();
-        let _ = self.inner.preferred.compare_exchange(
-            at,
-            next,
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-        );
+        let _ =
+            self.inner
+                .preferred
+                .compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     async fn call<T, F, Fut>(
@@ -210,11 +210,7 @@ impl Client {
     }
 
     /// Reads keys at one revision.
-    pub async fn range(
-        &self,
-        range: KeyRange,
-        options: RangeOptions,
-    ) -> Result<RangeReply, Error> {
+    pub async fn range(&self, range: KeyRange, options: RangeOptions) -> Result<RangeReply, Error> {
         let request = range_request(range, options);
         let response = self
             .call("range", Repeat::Freely, |channel| {
@@ -282,7 +278,11 @@ impl Client {
                 async move { kv(channel).txn(request).await }
             })
             .await?;
-        let responses = response.responses.into_iter().map(op_reply).collect::<Result<_, _>>()?;
+        let responses = response
+            .responses
+            .into_iter()
+            .map(op_reply)
+            .collect::<Result<_, _>>()?;
         Ok(TxnReply {
             succeeded: response.succeeded,
             revision: revision(response.header),
@@ -446,7 +446,7 @@ fn certainly_not_taken(status: &Grpc) -> bool {
     status.message() == crate::api::NO_LEADER || never_connected(status)
 }
 
-fn never_connected(status: &Grpc) -> bool {
+pub(crate) fn never_connected(status: &Grpc) -> bool {
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {
         if error.is::<tonic::ConnectError>() {
@@ -458,7 +458,7 @@ fn never_connected(status: &Grpc) -> bool {
 }
 
 /// The status with the causes that its own text leaves out.
-pub(super) fn describe(status: &Grpc) -> String {
+pub(crate) fn describe(status: &Grpc) -> String {
     let mut text = status.message().to_owned();
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {

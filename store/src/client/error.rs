@@ -14,7 +14,9 @@ pub enum Error {
         reason: String,
     },
     /// No endpoint took the request in time; nothing was changed.
-    #[error("store {operation}: no endpoint of {endpoints} answered within {seconds} s ({attempts} attempts); last: {last}; is a majority of the members up?")]
+    #[error(
+        "store {operation}: no endpoint of {endpoints} answered within {seconds} s ({attempts} attempts); last: {last}; is a majority of the members up?"
+    )]
     Unavailable {
         /// What was asked.
         operation: &'static str,
@@ -28,7 +30,9 @@ pub enum Error {
         last: String,
     },
     /// The request may or may not have been carried out: look before repeating it.
-    #[error("store {operation}: outcome unknown, the connection or the leader was lost meanwhile ({last}); read before repeating it")]
+    #[error(
+        "store {operation}: outcome unknown, the connection or the leader was lost meanwhile ({last}); read before repeating it"
+    )]
     UnknownOutcome {
         /// What was asked.
         operation: &'static str,
@@ -36,7 +40,9 @@ pub enum Error {
         last: String,
     },
     /// The revision asked for has been compacted away.
-    #[error("revision is compacted; the oldest readable revision is {revision} (0: not told); read the current state and go on from its revision")]
+    #[error(
+        "revision is compacted; the oldest readable revision is {revision} (0: not told); read the current state and go on from its revision"
+    )]
     Compacted {
         /// The compact revision; 0 where the store does not tell it.
         revision: i64,
@@ -58,7 +64,9 @@ pub enum Error {
         message: String,
     },
     /// The answer does not fit the question.
-    #[error("store {operation}: unexpected answer: {detail}; do client and store speak the same protocol?")]
+    #[error(
+        "store {operation}: unexpected answer: {detail}; do client and store speak the same protocol?"
+    )]
     Protocol {
         /// What was asked.
         operation: &'static str,

@@ -112,11 +112,12 @@ async fn connection(
     }
     let mut request = tonic::Request::new(tokio_stream::wrappers::ReceiverStream::new(requests));
     // A member that lost its leader ends the stream, so that another one is tried.
-    request
-        .metadata_mut()
-        .insert("hasleader", tonic::metadata::MetadataValue::from_static("true"));
-    let mut wire = pb::watch_client::WatchClient::new(client.channel(at))
-        .max_decoding_message_size(64 << 20);
+    request.metadata_mut().insert(
+        "hasleader",
+        tonic::metadata::MetadataValue::from_static("true"),
+    );
+    let mut wire =
+        pb::watch_client::WatchClient::new(client.channel(at)).max_decoding_message_size(64 << 20);
     let opened = tokio::time::timeout(client.options().attempt_timeout, wire.watch(request)).await;
     let Ok(Ok(answers)) = opened else {
         return End::Broken;
@@ -186,4 +187,3 @@ fn event(event: mvccpb::Event) -> Option<Event> {
         kv: KeyValue::from(event.kv?),
     })
 }
-

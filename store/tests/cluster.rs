@@ -1,0 +1,290 @@
+//! Three members in one process over loopback: the client's view of a cluster, also while members stop and come back.
+
+mod support;
+
+use std::time::Duration;
+
+use support::{Cluster, wait_until};
+use weft_store::client::{Compare, Error, EventKind, KeyRange, Op, OpReply, RangeOptions, Txn};
+
+const LONG: Duration = Duration::from_secs(20);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_transactions_and_revisions() {
+    let cluster = Cluster::start(3).await;
+    let client = cluster.client();
+    let empty = client
+        .range(KeyRange::all(), RangeOptions::default())
+        .await
+        .expect("range");
+    assert_eq!((empty.revision, empty.count), (1, 0));
+
+    assert_eq!(client.put("a", "1", 0).await.expect("put"), 2);
+    assert_eq!(client.put("a", "2", 0).await.expect("put"), 3);
+    let kv = client.get("a").await.expect("get").expect("there");
+    assert_eq!((kv.create_revision, kv.mod_revision, kv.version), (2, 3, 2));
+    assert_eq!(kv.value, "2");
+
+    let txn = Txn::new(
+        vec![Compare::mod_revision("a", 3), Compare::absent("b")],
+        vec![
+            Op::put("b", "x"),
+            Op::put("c", "y"),
+            Op::delete("a"),
+            Op::get("b"),
+        ],
+    )
+    .or_else(vec![Op::get("a")]);
+    let reply = client.txn(txn.clone()).await.expect("txn");
+    assert!(reply.succeeded);
+    assert_eq!(reply.revision, 4);
+    let OpReply::Range(read) = &reply.responses[3] else {
+        panic!("a range was asked for");
+    };
+    assert_eq!(read.kvs[0].value, "x");
+    let again = client.txn(txn).await.expect("txn");
+    assert!(!again.succeeded);
+    assert_eq!(again.revision, 4);
+
+    let old = RangeOptions {
+        revision: 3,
+        ..Default::default()
+    };
+    assert_eq!(
+        client.range(KeyRange::all(), old).await.expect("old").count,
+        1
+    );
+    client.compact(4).await.expect("compact");
+    assert!(matches!(
+        client.range(KeyRange::all(), old).await,
+        Err(Error::Compacted { .. })
+    ));
+    assert_eq!(
+        client.delete(KeyRange::prefix("")).await.expect("delete"),
+        2
+    );
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_sees_everything_once_and_in_order() {
+    let cluster = Cluster::start(3).await;
+    let client = cluster.client();
+    let first = client.put("w/0", "0", 0).await.expect("put");
+    let mut watch = client.watch(KeyRange::prefix("w/"), first);
+    for n in 1..50 {
+        client
+            .put(format!("w/{}", n % 5), n.to_string(), 0)
+            .await
+            .expect("put");
+        client.put("other", "x", 0).await.expect("put");
+    }
+    client.delete(KeyRange::key("w/1")).await.expect("delete");
+    let mut seen = Vec::new();
+    while seen.len() < 51 {
+        let events = tokio::time::timeout(LONG, watch.next())
+            .await
+            .expect("in time");
+        seen.extend(events.expect("goes on").expect("no error").events);
+    }
+    assert!(
+        seen.windows(2)
+            .all(|w| w[0].kv.mod_revision < w[1].kv.mod_revision)
+    );
+    assert!(
+        seen.iter()
+            .take(50)
+            .enumerate()
+            .all(|(n, e)| e.kv.value == n.to_string())
+    );
+    assert_eq!(seen[50].kind, EventKind::Delete);
+
+    client
+        .compact(seen[50].kv.mod_revision)
+        .await
+        .expect("compact");
+    let mut late = client.watch(KeyRange::prefix("w/"), first);
+    let ended = tokio::time::timeout(LONG, late.next())
+        .await
+        .expect("in time");
+    assert!(
+        matches!(ended, Some(Err(Error::Compacted { revision })) if revision == seen[50].kv.mod_revision)
+    );
+    // At the compact revision itself a watch may start, and sees the deletion.
+    let mut exact = client.watch(KeyRange::prefix("w/"), seen[50].kv.mod_revision);
+    let events = tokio::time::timeout(LONG, exact.next())
+        .await
+        .expect("in time");
+    assert_eq!(
+        events.expect("goes on").expect("no error").events[0].kind,
+        EventKind::Delete
+    );
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_ends_and_takes_its_keys_along() {
+    let cluster = Cluster::start(3).await;
+    let client = cluster.client();
+    let lease = client
+        .lease_grant(Duration::from_secs(2))
+        .await
+        .expect("grant");
+    let kept = client
+        .lease_grant(Duration::from_secs(2))
+        .await
+        .expect("grant");
+    client.put("l/1", "x", lease).await.expect("put");
+    client.put("l/2", "x", lease).await.expect("put");
+    client.put("k", "x", kept).await.expect("put");
+    wait_until(LONG, async || {
+        assert!(client.lease_keepalive(kept).await.is_ok(), "kept alive");
+        client
+            .range(KeyRange::prefix("l/"), RangeOptions::default())
+            .await
+            .is_ok_and(|r| r.count == 0)
+    })
+    .await;
+    assert!(client.get("k").await.expect("get").is_some());
+    assert!(matches!(
+        client.lease_keepalive(lease).await,
+        Err(Error::LeaseNotFound { .. })
+    ));
+    assert!(matches!(
+        client.put("l/1", "x", lease).await,
+        Err(Error::LeaseNotFound { .. })
+    ));
+    client.lease_revoke(kept).await.expect("revoke");
+    assert!(client.get("k").await.expect("get").is_none());
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_leader_stops_and_nothing_acknowledged_is_lost() {
+    let mut cluster = Cluster::start(3).await;
+    let client = cluster.client();
+    let mut watch = client.watch(KeyRange::prefix("n/"), 2);
+    let mut last = 0;
+    for round in 0..3 {
+        for n in 0..10 {
+            last = client
+                .put(format!("n/{round}/{n}"), "v", 0)
+                .await
+                .expect("put");
+        }
+        let leader = cluster.leader().await;
+        cluster.stop_one(leader).await;
+        let started = std::time::Instant::now();
+        last = client
+            .put(format!("n/{round}/after"), "v", 0)
+            .await
+            .expect("put after the leader stopped")
+            .max(last);
+        assert!(
+            started.elapsed() < Duration::from_secs(5),
+            "took {:?}",
+            started.elapsed()
+        );
+        let read = client
+            .range(KeyRange::prefix("n/"), RangeOptions::default())
+            .await
+            .expect("range");
+        assert_eq!(read.count, 11 * (round + 1));
+        cluster.start_one(leader).await;
+    }
+    let mut seen = 0;
+    while seen < 33 {
+        let events = tokio::time::timeout(LONG, watch.next())
+            .await
+            .expect("in time");
+        seen += events.expect("goes on").expect("no error").events.len();
+    }
+    // Every member ends up with the same history.
+    for at in 0..3 {
+        let own = cluster.client_of(at);
+        wait_until(LONG, async || {
+            let stale = RangeOptions {
+                serializable: true,
+                ..Default::default()
+            };
+            own.range(KeyRange::prefix("n/"), stale)
+                .await
+                .is_ok_and(|r| r.revision == last && r.count == 33)
+        })
+        .await;
+    }
+    let members = client.members().await.expect("members");
+    assert_eq!(members.len(), 3);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_quorum_nothing_is_answered_wrongly() {
+    let mut cluster = Cluster::start(3).await;
+    let client = cluster.client();
+    client.put("q", "1", 0).await.expect("put");
+    cluster.stop_one(0).await;
+    cluster.stop_one(1).await;
+    let alone = cluster.client_of(2);
+    assert!(
+        alone.get("q").await.is_err(),
+        "a linearizable read needs a quorum"
+    );
+    assert!(alone.put("q", "2", 0).await.is_err());
+    let stale = RangeOptions {
+        serializable: true,
+        ..Default::default()
+    };
+    let read = alone
+        .range(KeyRange::key("q"), stale)
+        .await
+        .expect("a serializable read does not");
+    assert_eq!(read.kvs[0].value, "1");
+    cluster.start_one(0).await;
+    wait_until(LONG, async || client.put("q", "3", 0).await.is_ok()).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_lost_everything_gets_a_snapshot() {
+    let mut cluster = Cluster::with(3, |config| {
+        config.snapshot_entries = 50;
+        config.keep_entries = 10;
+        config.segment_bytes = 4096;
+    })
+    .await;
+    let client = cluster.client();
+    let lease = client
+        .lease_grant(Duration::from_secs(600))
+        .await
+        .expect("grant");
+    client.put("leased", "x", lease).await.expect("put");
+    let leader = cluster.leader().await;
+    let other = (leader + 1) % 3;
+    cluster.stop_one(other).await;
+    for n in 0..200 {
+        client
+            .put(format!("s/{}", n % 20), n.to_string(), 0)
+            .await
+            .expect("put");
+    }
+    client.compact(100).await.expect("compact");
+    cluster.start_one(other).await;
+    let own = cluster.client_of(other);
+    wait_until(LONG, async || {
+        let stale = RangeOptions {
+            serializable: true,
+            ..Default::default()
+        };
+        own.range(KeyRange::all(), stale)
+            .await
+            .is_ok_and(|r| r.count == 21 && r.revision == 202)
+    })
+    .await;
+    let hashes = cluster.hashes(150).await;
+    assert!(
+        hashes.windows(2).all(|w| w[0] == w[1]),
+        "members disagree: {hashes:?}"
+    );
+    cluster.stop().await;
+}
