@@ -1,5 +1,7 @@
 //! Lists of what is, served from the mirror: they work, and say so, while the store does not answer.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 use weft_overlay::ContainerRef;
@@ -9,12 +11,22 @@ use super::shared::Shared;
 use crate::mirror::State;
 use crate::proto::{ListReply, ListRequest, NodeState, Object, StatusReply};
 
+/// How long a list waits for the store before it shows what is known.
+const FRESH: Duration = Duration::from_secs(2);
+
 /// Lists the objects of a kind.
 pub async fn list(shared: &Shared, request: &ListRequest) -> Result<ListReply, Status> {
-    // Freshest if the store answers: what a person just did elsewhere is there.
-    let state = match shared.fresh().await {
-        Ok(state) => state,
-        Err(_) => shared.known()?,
+    // Freshest if the store answers: what a person just did elsewhere is there. Else what is known.
+    let fresh = match shared.store_error() {
+        None => tokio::time::timeout(FRESH, shared.fresh())
+            .await
+            .ok()
+            .and_then(Result::ok),
+        Some(_) => None,
+    };
+    let state = match fresh {
+        Some(state) => state,
+        None => shared.known()?,
     };
     let mut objects = objects(&state, &request.kind).ok_or_else(|| {
         fault(

@@ -230,7 +230,7 @@ pub type Empty = BTreeMap<(NetworkRef, IpNet), u64>;
 /// returned; those of dead nodes marked, by the one node whose turn it is.
 pub fn care(p: &Preparing<'_>, empty: &mut Empty) -> Vec<(NetworkRef, LeaseChange)> {
     let alive: BTreeSet<NodeName> = p.state.alive.keys().cloned().collect();
-    let marks = marker(p.state).is_some_and(|n| n == p.me);
+    let marks = is_marker(p.state, p.me);
     let mut changes = Vec::new();
     let mut still_empty = Empty::new();
     for network in p.state.subnets.keys() {
@@ -274,10 +274,13 @@ fn is_own(change: &LeaseChange, me: &NodeName) -> bool {
     change.document.as_ref().is_some_and(|d| d.node == *me)
 }
 
-/// The alive node with the lowest id: one marks for all, so that a dead node costs one write a subnet.
-fn marker(state: &State) -> Option<&NodeName> {
+/// Whether it is `node`'s turn to write what concerns nobody alone (a dead node's subnets, old
+/// versions): the alive node with the lowest id, so that one node writes it once.
+pub fn is_marker(state: &State, node: &NodeName) -> bool {
     let alive = state.nodes.iter().filter(|(n, _)| state.is_alive(n));
-    alive.min_by_key(|(_, d)| d.value.id).map(|(n, _)| n)
+    alive
+        .min_by_key(|(_, d)| d.value.id)
+        .is_some_and(|(n, _)| n == node)
 }
 
 /// The key of a lease.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use weft_overlay::PortId;
 
 use super::Reconciler;
+use super::chains::merge;
 use crate::mirror::State;
 use crate::node::chain_of;
 use crate::plan::tables::{Here, tables};
@@ -25,7 +26,7 @@ impl Reconciler {
         };
         let mut wanted = tables(state, self.file.get(), &here);
         let chains = self.compile_chains(state, &ifindexes);
-        chains.merge_into(&mut wanted);
+        merge(chains, &mut wanted);
         let synced = self.datapath.lock().sync(&wanted);
         match synced {
             Ok(report) => tracing::trace!(?report, "tables are in the kernel"),
