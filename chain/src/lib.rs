@@ -14,6 +14,8 @@
 //! what time it is.
 #![deny(unsafe_code)]
 
+pub mod check;
+pub mod compile;
 pub mod diagnostic;
 pub mod documents;
 pub mod file;
@@ -21,6 +23,10 @@ pub mod functions;
 pub mod policy;
 pub mod traffic;
 
+pub use check::{World, WorldContainer, check};
+pub use compile::{
+    BlockName, CarriedVersion, ChainTables, CompileInput, Instance, LocalPort, StageIds, compile,
+};
 pub use diagnostic::Diagnostic;
 pub use documents::{ChainDoc, ChainVersionDoc};
 pub use file::{ChainFile, parse};

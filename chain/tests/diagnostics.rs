@@ -120,7 +120,7 @@ fn each_mistake_has_its_place() {
         (
             "interval = \"100ms\"",
             "interval = \"fast\"",
-            "16:36 \"fast\" is not an interval [not an interval] (write 100ms, 2s or 1m; 10ms to 1h)",
+            "16:35 \"fast\" is not an interval [not an interval] (write 100ms, 2s or 1m; 10ms to 1h)",
         ),
         (
             "\"red/front\"",
@@ -194,7 +194,7 @@ fn all_mistakes_come_at_once_in_order() {
     let places: Vec<&str> = found.iter().filter_map(|m| m.split(' ').next()).collect();
     assert_eq!(
         places,
-        ["5:1", "9:37", "10:1", "12:1", "20:8"],
+        ["5:1", "9:39", "10:1", "12:1", "20:8"],
         "{found:#?}"
     );
 }
