@@ -1,1 +1,27 @@
-//! Under construction.
+//! Containers: a root file system, namespaces, a cgroup and a process each, held by a small shim
+//! process of its own, so that no container depends on the life of the agent.
+//!
+//! The map of this crate:
+//! - `config`, `error`: what goes in, what can go wrong.
+//! - `runtime`: what the agent calls; it starts shims and talks to them. `client`, `protocol`: how. `exec`: commands in containers.
+//! - `shim`: the single-threaded process that holds one container: control socket, log, exit code.
+//! - `launch`: makes the container's processes and namespaces. `rootfs`: what it sees of the disk.
+//!   `privileges`: what it may do. `cgroup`: how much it may use. `capability`: which powers can be asked for.
+//! - `sys`: every system call that nix has not; the only unsafe code.
+//! - `features`: what this machine offers, for `weft doctor`.
+//!
+//! Never here: networks (the overlay crate moves devices into a container's network namespace
+//! between `create` and `start`), documents of the store, restart policies.
+
+#![deny(unsafe_code)]
+
+mod config;
+mod error;
+mod exec;
+mod runtime;
+pub mod shim;
+
+pub use config::{ContainerConfig, Created, Observed, RuntimeConfig, State};
+pub use error::Error;
+pub use exec::{ExecExit, ExecHandle};
+pub use runtime::Runtime;
