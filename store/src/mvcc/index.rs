@@ -54,7 +54,7 @@ impl Keys {
     }
 
     /// As bounds; `None` if no key can be in it.
-    pub(super) fn bounds(&self) -> Option<(Bound<&[u8]>, Bound<&[u8]>)> {
+    pub(super) fn bounds(&self) -> Option<Bounds<'_>> {
         let first = Bound::Included(&self.first[..]);
         if self.single() {
             Some((first, Bound::Included(&self.first[..])))
@@ -67,6 +67,9 @@ impl Keys {
         }
     }
 }
+
+/// First and last key as `BTreeMap::range` takes them.
+pub(super) type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
 /// All versions, each key's in order.
 #[derive(Debug, Default)]

@@ -96,17 +96,16 @@ impl Memory {
 
     /// Entries follow each other from the purged one on.
     fn check(&self) -> io::Result<()> {
-        let mut expected = self.purged.map_or(0, |p| p.index + 1);
-        for index in self.entries.keys() {
-            if *index != expected {
+        let first = self.purged.map_or(0, |p| p.index + 1);
+        for (expected, found) in (first..).zip(self.entries.keys()) {
+            if *found != expected {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidData,
                     format!(
-                        "the log lacks entry {expected} (found {index}); move this member's data folder away and let it rejoin"
+                        "the log lacks entry {expected} (found {found}); move this member's data folder away and let it rejoin"
                     ),
                 ));
             }
-            expected += 1;
         }
         Ok(())
     }
