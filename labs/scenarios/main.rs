@@ -1,0 +1,18 @@
+//! Scenarios over real nodes: what must hold when parts of a cluster are killed, cut off or attacked.
+//!
+//! Each drives the real binary as a user would. They need root and the binary; a scenario that lacks
+//! something fails and says what.
+
+mod lab;
+mod machine;
+
+mod back;
+mod bulk;
+mod crash;
+mod etcdctl;
+mod host_image;
+mod isolation;
+mod main_job;
+mod outage;
+mod refused;
+mod store_leader;

@@ -1,0 +1,48 @@
+//! The datapath outlives the control plane.
+
+use std::time::Duration;
+
+use crate::lab::{Lab, PLAIN, last_object, text};
+
+/// Datagrams a second, and for how long.
+const RATE: &str = "1000";
+const SECONDS: &str = "20s";
+/// When the agents are killed.
+const KILL_AFTER: Duration = Duration::from_secs(5);
+/// How long they stay away: three lease periods of the lab file.
+const AWAY: Duration = Duration::from_secs(6);
+
+#[test]
+fn no_datagram_is_lost_while_both_agents_are_dead_for_three_leases() {
+    let lab = Lab::up(PLAIN);
+    let address = lab.address("red/b");
+    // As a process in the container's own namespaces: an exec session ends with its agent.
+    let a = lab.enter("red/a");
+    let line = [
+        "function",
+        "probe",
+        "udp/9000",
+        &address,
+        "--rate",
+        RATE,
+        "--duration",
+        SECONDS,
+    ];
+    let probe = a.spawn_weft(&line);
+    // The times of the scenario itself, not waits for something.
+    std::thread::sleep(KILL_AFTER);
+    let (first, third) = (lab.kill_agent("n1"), lab.kill_agent("n3"));
+    std::thread::sleep(AWAY);
+    lab.start_agent("n1", &first);
+    lab.start_agent("n3", &third);
+    let output = probe.wait_with_output().expect("the probe ends");
+    let result = last_object(&text(&output));
+    assert_eq!(result["lost"], 0, "{result}");
+    assert!(
+        result["sent"].as_u64().is_some_and(|sent| sent >= 19_000),
+        "{result}"
+    );
+    lab.wait_ready("n1", 3);
+    assert_eq!(lab.address("red/b"), address, "nothing is renumbered");
+    lab.down();
+}
