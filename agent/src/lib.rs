@@ -12,12 +12,13 @@
 //! reached, or is not fully read yet, freezes the node as it is.
 #![forbid(unsafe_code)]
 
-//WAIT mod api;
+mod api;
 pub mod client;
 pub mod local;
 pub mod mirror;
 pub mod node;
 pub mod plan;
+mod reconcile;
 mod storage;
 pub mod trace;
 

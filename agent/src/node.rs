@@ -5,8 +5,8 @@
 
 mod lease;
 mod register;
-//WAIT mod run;
-//WAIT mod store;
+mod run;
+mod store;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use weft_overlay::NodeName;
 
-//WAIT pub use run::run;
+pub use run::run;
 
 /// Everything `weft node run` is told.
 #[derive(Clone, Debug)]
@@ -119,14 +119,3 @@ pub(crate) fn jitter(first: Duration, attempt: u32) -> Duration {
     most.mul_f64(f64::from(random) / f64::from(u32::MAX))
         .max(first / 2)
 }
-
-//BEGINWAIT
-/// Runs the node until SIGTERM or SIGINT. Containers and datapath stay when it returns.
-pub async fn run(config: NodeConfig) -> Result<(), NodeError> {
-    Err(NodeError::new(
-        format!("node {}", config.name),
-        "not yet",
-        "wait",
-    ))
-}
-//ENDWAIT

@@ -1,9 +1,9 @@
 //! Pure decisions, one file a subject: documents, local state, what is observed and the time go in,
 //! what to do comes out. Never: tokio, the store, netlink or BPF.
 
-//CH pub mod chains;
+pub mod chains;
 pub mod containers;
 pub mod desired;
 pub mod endpoints;
 pub mod leases;
-//CH pub mod tables;
+pub mod tables;

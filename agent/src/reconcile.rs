@@ -144,7 +144,7 @@ impl Reconciler {
         self.again = false;
         self.store_failed = self.shared.store_error().is_some();
         self.problems.clear();
-        let observed = self.observe();
+        let observed = self.observe().await;
         if let Some(observed) = &observed {
             self.change_containers(state, observed).await;
         }

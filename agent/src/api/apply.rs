@@ -102,13 +102,12 @@ fn plan(state: &State, object: &proto::Object) -> Result<Planned, Refusal> {
         }
         "container" => {
             let wanted: site::Container = serde_json::from_str(&object.json).map_err(unreadable)?;
-            crate::images::check(&subject, &wanted.image)?;
             desired::container(state, &wanted, uuid::Uuid::new_v4().to_string())
         }
         "chain" => {
             let wanted: desired::WantedChain =
                 serde_json::from_str(&object.json).map_err(unreadable)?;
-            desired::chain(state, &wanted)
+            desired::chain(state, &object.name, &wanted, crate::reconcile::now())
         }
         _ => Err(Refusal::invalid(
             &subject,

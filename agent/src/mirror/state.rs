@@ -7,8 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use serde::de::DeserializeOwned;
-type ChainDoc = serde_json::Value;
-type ChainVersionDoc = serde_json::Value;
+use weft_chain::{ChainDoc, ChainVersionDoc};
 use weft_overlay::documents::{
     ContainerSpec, ContainerStatus, EndpointDoc, InstanceDoc, NetworkSpec, NodeAlive, NodeSpec,
     SubnetLease, TenantSpec,

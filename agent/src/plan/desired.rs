@@ -10,12 +10,12 @@ use weft_overlay::keys::Key;
 
 use crate::mirror::State;
 
-//CH mod chain;
+mod chain;
 mod container;
 mod network;
 mod remove;
 
-//CH pub use chain::{chain, WantedChain};
+pub use chain::{WantedChain, chain};
 pub use container::container;
 pub use network::network;
 pub use remove::{Removal, remove};

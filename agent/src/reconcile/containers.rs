@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use weft_overlay::ContainerRef;
 use weft_overlay::documents::ContainerSpec;
+use weft_runtime::Runtime;
 
 use super::{Observed, Reconciler, now};
 use crate::local::{Ended, LocalInterface};
@@ -38,9 +39,21 @@ pub(super) fn of_runtime_id(id: &str) -> Option<ContainerRef> {
 }
 
 impl Reconciler {
+    /// A call of the runtime, which waits for processes, away from the threads of the async tasks.
+    async fn with_runtime<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Runtime) -> Result<T, weft_runtime::Error> + Send + 'static,
+    ) -> Result<T, String> {
+        let runtime = self.runtime.clone();
+        match tokio::task::spawn_blocking(move || call(&runtime)).await {
+            Ok(result) => result.map_err(|e| format!("{e}; {}", e.help())),
+            Err(error) => Err(format!("the runtime failed: {error}")),
+        }
+    }
+
     /// What runs; `None` and a problem when the runtime cannot say, and then nothing is concluded.
-    pub(super) fn observe(&mut self) -> Option<BTreeMap<ContainerRef, Observed>> {
-        let list = match self.runtime.list() {
+    pub(super) async fn observe(&mut self) -> Option<BTreeMap<ContainerRef, Observed>> {
+        let list = match self.with_runtime(|r| r.list()).await {
             Ok(list) => list,
             Err(error) => {
                 self.problem("container runtime", error);
@@ -245,7 +258,8 @@ impl Reconciler {
             return Ok(());
         };
         let config = self.config(container, &spec.value);
-        self.runtime.create(&config).map_err(|e| e.to_string())?;
+        self.with_runtime(move |r| r.create(&config).map(drop))
+            .await?;
         self.plumbed.remove(container);
         self.again = true;
         Ok(())
@@ -317,9 +331,7 @@ impl Reconciler {
             }
             _ => nix::sys::signal::Signal::SIGTERM,
         };
-        self.runtime
-            .signal(&id, signal)
-            .map_err(|e| e.to_string())?;
+        self.with_runtime(move |r| r.signal(&id, signal)).await?;
         let grace = u64::try_from(GRACE.as_millis()).unwrap_or(u64::MAX);
         self.stopping
             .insert(container.clone(), now().saturating_add(grace));
@@ -348,9 +360,8 @@ impl Reconciler {
             }
         }
         if seen.is_some() {
-            self.runtime
-                .delete(&runtime_id(container))
-                .map_err(|e| e.to_string())?;
+            let id = runtime_id(container);
+            self.with_runtime(move |r| r.delete(&id)).await?;
         }
         self.plumbed.remove(container);
         self.stopping.remove(container);
@@ -391,7 +402,8 @@ impl Reconciler {
             if remembered.is_none() {
                 continue;
             }
-            match self.runtime.start(&runtime_id(&container)) {
+            let id = runtime_id(&container);
+            match self.with_runtime(move |r| r.start(&id)).await {
                 Ok(()) => {
                     self.failing.remove(&container);
                     self.again = true;

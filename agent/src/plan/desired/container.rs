@@ -27,6 +27,13 @@ pub fn container(state: &State, wanted: &Container, uid: String) -> Result<Plann
             "say what it runs, e.g. command = [\"sleep\", \"infinity\"]",
         ));
     }
+    if wanted.image != "host" {
+        return Err(Refusal::not_found(
+            subject,
+            format!("image {:?} is not there", wanted.image),
+            "write image = \"host\": this machine's own root, read-only; it is the image that works now",
+        ));
+    }
     let tenant = &wanted.name.tenant;
     if !state.tenants.contains_key(tenant) {
         let help = format!(

@@ -144,6 +144,11 @@ fn what_a_container_names_must_exist() {
             "another tenant",
         ),
         (
+            r#"{"name":"red/a","command":["x"],"image":"oci:/srv/web"}"#,
+            RefusalKind::NotFound,
+            "oci:/srv/web",
+        ),
+        (
             r#"{"name":"red/a","command":[]}"#,
             RefusalKind::Invalid,
             "no command",
@@ -234,4 +239,93 @@ proptest! {
         prop_assert_eq!(s.vnis.len(), names.len());
         prop_assert!(s.networks.iter().all(|(n, d)| s.vnis[&d.value.vni].value == *n));
     }
+}
+
+const GUARD: &str = r#"
+format = 1
+[chain]
+name = "web-guard"
+tenant = "red"
+symmetric = true
+[[match]]
+from = { network = "front", labels = { role = "client" } }
+to = { network = "front", labels = { role = "web" } }
+traffic = ["tcp/80"]
+[[hop]]
+name = "firewall"
+select = { role = "fw" }
+mode = "inline"
+interfaces = ["in0", "out0"]
+on_failure = "drop"
+"#;
+
+fn guarded() -> State {
+    let mut s = red_front();
+    for (name, role) in [("a", "client"), ("b", "web")] {
+        let json = format!(
+            r#"{{"name":"red/{name}","networks":["red/front"],"command":["x"],"labels":{{"role":"{role}"}}}}"#
+        );
+        container(&s, &wanted_container(&json), "u".into())
+            .unwrap()
+            .write
+            .preview(&mut s);
+    }
+    let fw = r#"{"name":"red/fw","networks":[{"network":"red/front","interface":"in0","hop":true},{"network":"red/front","interface":"out0","hop":true}],"command":["x"],"labels":{"role":"fw"}}"#;
+    container(&s, &wanted_container(fw), "u".into())
+        .unwrap()
+        .write
+        .preview(&mut s);
+    s
+}
+
+fn wanted_chain(text: &str) -> WantedChain {
+    WantedChain {
+        file: "web-guard.toml".into(),
+        text: text.into(),
+    }
+}
+
+#[test]
+fn a_chain_gets_a_new_version_only_for_a_new_policy() {
+    let mut s = guarded();
+    let first = chain(&s, "red/web-guard", &wanted_chain(GUARD), 5).unwrap();
+    assert_eq!(
+        (first.action, first.detail.as_str()),
+        (Action::Create, "version 1")
+    );
+    first.write.preview(&mut s);
+    assert!(s.problems.is_empty(), "{:?}", s.problems);
+    assert_eq!(
+        chain(&s, "", &wanted_chain(GUARD), 6).unwrap().action,
+        Action::Unchanged
+    );
+    let comment = chain(&s, "", &wanted_chain(&format!("# hi\n{GUARD}")), 6).unwrap();
+    assert_eq!(
+        (comment.action, comment.write.ops.len()),
+        (Action::Update, 1)
+    );
+    let other = chain(&s, "", &wanted_chain(&GUARD.replace("tcp/80", "tcp/81")), 6).unwrap();
+    assert_eq!(
+        (other.detail.as_str(), other.write.ops.len()),
+        ("version 2", 2)
+    );
+}
+
+#[test]
+fn mistakes_in_a_chain_come_with_their_place() {
+    let s = guarded();
+    for (from, to) in [
+        ("traffic", "trafic"),
+        ("\"front\"", "\"frnt\""),
+        ("tenant = \"red\"", "tenant = \"rad\""),
+        ("tcp/80", "tcp/0x"),
+    ] {
+        let refusal = chain(&s, "", &wanted_chain(&GUARD.replacen(from, to, 1)), 5).unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::Invalid);
+        assert!(refusal.cause.contains("web-guard.toml:"), "{refusal}");
+        let found: Vec<weft_chain::Diagnostic> = serde_json::from_slice(&refusal.details).unwrap();
+        assert!(found[0].line > 1, "{found:?}");
+    }
+    let misnamed = chain(&s, "red/other", &wanted_chain(GUARD), 5).unwrap_err();
+    assert!(misnamed.cause.contains("red/web-guard"), "{misnamed}");
 }
