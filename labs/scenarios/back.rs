@@ -47,7 +47,7 @@ fn a_ladder_ends_where_a_map_entry_was_deleted_behind_the_agents_back() {
 
     let seen: Vec<Value> = objects(&text(&output))
         .into_iter()
-        .filter(|one| one["point"].is_string() && one["dst"] == Value::from(address.as_str()))
+        .filter(|one| one["point"].is_string() && one["dst"] == address.as_str())
         .collect();
     let dropped = seen
         .iter()

@@ -45,7 +45,7 @@ pub(crate) struct Container {
 
 /// How many of the nodes are store members: the first ones.
 fn members(nodes: usize) -> usize {
-    let odd = if nodes % 2 == 0 { nodes - 1 } else { nodes };
+    let odd = nodes - usize::from(nodes.is_multiple_of(2));
     odd.clamp(1, MEMBERS_MAX)
 }
 
@@ -239,7 +239,11 @@ pub(super) fn wait_containers(
             .filter_map(|name| why_waiting(name, &found, lab))
             .collect();
         last = waiting.join("\n");
-        Ok(waiting.is_empty().then_some(found))
+        if !waiting.is_empty() {
+            return Ok(None);
+        }
+        last = chains_waiting(lab, &nodes[0]).unwrap_or_default();
+        Ok(last.is_empty().then_some(found))
     })?;
     found.ok_or_else(|| {
         let logs: Vec<String> = nodes
@@ -249,7 +253,7 @@ pub(super) fn wait_containers(
         LabError::failed(
             format!("lab {}", lab.name),
             format!(
-                "containers do not run within {} s:\n{last}\n{}",
+                "not all is running within {} s:\n{last}\n{}",
                 CONTAINERS_WITHIN.as_secs(),
                 logs.join("\n")
             ),
@@ -277,6 +281,30 @@ fn why_waiting(name: &ContainerRef, found: &[Container], lab: &LabFile) -> Optio
         .count();
     (container.addresses.len() < ordinary)
         .then(|| format!("container {name}: it has no address yet"))
+}
+
+/// Which chains do not steer yet: some node has not said that it is ready for their version.
+fn chains_waiting(lab: &LabFile, node: &Node) -> Option<String> {
+    if lab.site.chains.is_empty() {
+        return None;
+    }
+    let listed = match node.weft_json(&["chain", "ls", "--json"], ASK_WITHIN) {
+        Ok(listed) => listed,
+        Err(error) => return Some(error),
+    };
+    let steers = |name: &str| {
+        listed
+            .iter()
+            .any(|chain| chain["name"] == name && chain["classified"].is_number())
+    };
+    let waiting: Vec<&str> = lab
+        .site
+        .chains
+        .iter()
+        .map(|chain| chain.name.as_str())
+        .filter(|name| !steers(name))
+        .collect();
+    (!waiting.is_empty()).then(|| format!("chain {}: not ready on all nodes", waiting.join(", ")))
 }
 
 /// All containers of the cluster, as one of its nodes tells.

@@ -75,19 +75,10 @@ fn instances(running: &Running, hop: &str) -> Vec<String> {
     let site = &running.lab.site;
     let mut found = Vec::new();
     for chain in &site.chains {
-        let tenant = chain.parsed.chain.tenant.to_string();
-        for one in chain
-            .parsed
-            .hops
-            .iter()
-            .filter(|h| h.name.to_string() == hop)
-        {
+        let tenant = &chain.parsed.chain.tenant;
+        for one in chain.parsed.hops.iter().filter(|h| h.name == hop) {
             let serves = site.containers.iter().filter(|container| {
-                container.name.tenant.to_string() == tenant
-                    && one
-                        .select
-                        .iter()
-                        .all(|(k, v)| container.labels.get(k) == Some(v))
+                &container.name.tenant == tenant && one.selects(&container.labels)
             });
             found.extend(serves.map(|container| container.name.to_string()));
         }
