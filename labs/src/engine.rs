@@ -16,6 +16,7 @@ use crate::{enter, steps};
 
 mod agents;
 mod bring_up;
+mod contents;
 mod list;
 mod tear_down;
 

@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::cancel::Cancel;
+use crate::cgroups;
+use crate::engine::{agents, contents};
 use crate::error::LabError;
 use crate::file::LabFile;
 use crate::journal::{Entry, Journal, SWITCH};
@@ -11,7 +13,6 @@ use crate::options::Host;
 use crate::place::{Held, Place};
 use crate::report::Report;
 use crate::underlay::{self, Port, Wire};
-use crate::{cgroups, engine::agents};
 
 /// A lab that is up and held by this engine.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub(crate) struct Running {
     pub(crate) nodes: Vec<Node>,
     pub(crate) wires: Vec<Wire>,
     /// Where the containers are and what their addresses are.
-    pub(crate) containers: Vec<agents::Container>,
+    pub(crate) containers: Vec<contents::Container>,
     _held: Held,
 }
 
@@ -79,8 +80,8 @@ pub(super) fn bring_up(
 
     let begun = Instant::now();
     progress("applying networks, containers and chains");
-    agents::apply(&lab, &place, &nodes[0])?;
-    let containers = agents::wait_containers(&lab, &place, &nodes, cancel)?;
+    contents::apply(&lab, &place, &nodes[0])?;
+    let containers = contents::wait_running(&lab, &place, &nodes, cancel)?;
     report.phase("containers running", begun.elapsed());
     journal.write(&Entry::Up)?;
     Ok(Running {
@@ -183,7 +184,7 @@ impl Running {
     }
 
     /// The container of that name, as it was found running.
-    pub(crate) fn container(&self, name: &str) -> Option<&agents::Container> {
+    pub(crate) fn container(&self, name: &str) -> Option<&contents::Container> {
         self.containers.iter().find(|c| c.name == name)
     }
 }
