@@ -45,7 +45,12 @@ fn enter(args: &[String]) -> anyhow::Result<i32> {
     };
     join(pid)?;
     let mut command = Command::new(program);
-    command.args(rest).current_dir("/").env("PATH", path());
+    // In the node, `weft` speaks to the node's own agent, whatever our user speaks to.
+    command
+        .args(rest)
+        .current_dir("/")
+        .env("PATH", path())
+        .env_remove("WEFT_HOST");
     let Some(log) = log else {
         let mut child = command
             .spawn()
