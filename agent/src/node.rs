@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use weft_overlay::NodeName;
 
-pub use run::run;
+pub use run::{run, run_until};
 
 /// Everything `weft node run` is told.
 #[derive(Clone, Debug)]

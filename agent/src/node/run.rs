@@ -34,7 +34,12 @@ const REGISTER_PAUSE: Duration = Duration::from_millis(200);
 
 /// Runs the node until SIGTERM or SIGINT. Containers and datapath stay when it returns.
 pub async fn run(config: NodeConfig) -> Result<(), NodeError> {
-    let mut end = Box::pin(ended()?);
+    run_until(config, ended()?).await
+}
+
+/// Runs the node until `end`. Containers and datapath stay when it returns.
+pub async fn run_until(config: NodeConfig, end: impl Future<Output = ()>) -> Result<(), NodeError> {
+    let mut end = std::pin::pin!(end);
     let file = LocalFile::open(&config.state_dir).map_err(local_error)?;
     prepare_run_dir(&config)?;
     let (server, client) = store::start(&config).await?;

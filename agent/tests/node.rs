@@ -1,0 +1,232 @@
+//! A whole node in namespaces of its own: store member, datapath, API. Containers need the weft program
+//! as their shim and are tested by the labs' scenarios.
+//!
+//! Needs root.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use weft_agent::client::{AgentClient, Target};
+use weft_agent::node::{NodeConfig, NodeError, StoreConfig, run_until};
+use weft_agent::proto;
+use weft_overlay::link::{Netlink, VethSpec};
+
+const ADDRESS: &str = "192.0.2.1";
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Runs `test` on threads in new network and mount namespaces, with an underlay and a bpffs.
+fn in_namespaces<F: Future<Output = ()>>(test: impl FnOnce(PathBuf) -> F + Send + 'static) {
+    let done = std::thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
+            .expect("new namespaces: run this test as root");
+        let none = None::<&str>;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
+            .expect("private mounts");
+        mount(
+            Some("bpf"),
+            "/sys/fs/bpf",
+            Some("bpf"),
+            MsFlags::empty(),
+            none,
+        )
+        .expect("mount bpffs");
+        let dir = tempfile::tempdir().expect("a folder");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build();
+        runtime.expect("a runtime").block_on(async {
+            underlay().await;
+            test(dir.path().to_owned()).await;
+        });
+    });
+    if let Err(panic) = done.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+async fn underlay() {
+    let netlink = Netlink::current().expect("netlink");
+    let pair = VethSpec {
+        name: "u0".into(),
+        mac: None,
+        peer_name: "u1".into(),
+        peer_mac: None,
+        mtu: 1500,
+    };
+    netlink.ensure_veth(&pair, None).await.expect("underlay");
+    for name in ["lo", "u0", "u1"] {
+        netlink.set_up(name).await.expect("up");
+    }
+    let address = format!("{ADDRESS}/24").parse().expect("an address");
+    netlink.add_address("u0", address).await.expect("address");
+}
+
+fn config(dir: &Path) -> NodeConfig {
+    NodeConfig {
+        name: "n1".parse().expect("a name"),
+        advertise: ADDRESS.parse::<IpAddr>().expect("an address"),
+        underlay: "u0".into(),
+        state_dir: dir.join("state"),
+        run_dir: dir.join("run"),
+        bpf_dir: "/sys/fs/bpf/weft/n1".into(),
+        cgroup_parent: format!("weft-test-{}", std::process::id()),
+        store: StoreConfig::Embedded {
+            initial_cluster: vec![],
+            client_port: 2379,
+            peer_port: 2380,
+        },
+        lease_ttl: Duration::from_secs(3),
+        api_port: 7946,
+        vxlan_port: 4789,
+        hold: Duration::from_secs(3600),
+    }
+}
+
+/// A node that runs until it is stopped.
+struct Running {
+    stop: tokio::sync::oneshot::Sender<()>,
+    node: tokio::task::JoinHandle<Result<(), NodeError>>,
+}
+
+impl Running {
+    fn start(config: &NodeConfig) -> Running {
+        let (stop, end) = tokio::sync::oneshot::channel();
+        let node = tokio::spawn(run_until(config.clone(), async {
+            let _ = end.await;
+        }));
+        Running { stop, node }
+    }
+    async fn stop(self) {
+        self.stop.send(()).expect("the node runs");
+        self.node.await.expect("no panic").expect("a clean end");
+    }
+}
+
+/// The node's API once it is ready.
+async fn ready(config: &NodeConfig) -> AgentClient {
+    let began = Instant::now();
+    let mut last = String::new();
+    while began.elapsed() < DEADLINE {
+        match AgentClient::connect(Target::Unix(config.socket())).await {
+            Ok(mut client) => match client.status().await {
+                Ok(status) if status.ready && status.nodes.iter().any(|n| n.alive) => {
+                    return client;
+                }
+                Ok(status) => last = format!("{status:?}"),
+                Err(error) => last = error.to_string(),
+            },
+            Err(error) => last = error.to_string(),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("not ready within {DEADLINE:?}: {last}");
+}
+
+fn network(cidr: &str) -> proto::Object {
+    proto::Object {
+        kind: "network".into(),
+        name: "red/front".into(),
+        json: format!(r#"{{"name":"red/front","cidr":"{cidr}"}}"#),
+        revision: 0,
+    }
+}
+
+#[test]
+fn a_node_serves_desired_state_and_keeps_its_id_over_a_restart() {
+    in_namespaces(|dir| async move {
+        let config = config(&dir);
+        let node = Running::start(&config);
+        let mut client = ready(&config).await;
+        let dry = client
+            .apply(vec![network("10.10.0.0/16")], true)
+            .await
+            .expect("dry run");
+        assert_eq!(dry[0].action, "create");
+        let changes = client
+            .apply(vec![network("10.10.0.0/16")], false)
+            .await
+            .expect("apply");
+        assert_eq!(
+            (changes[0].action.as_str(), changes[0].detail.as_str()),
+            ("create", "VNI 1")
+        );
+        let again = client
+            .apply(vec![network("10.10.0.0/16")], false)
+            .await
+            .expect("apply");
+        assert_eq!(again[0].action, "unchanged");
+        let refused = client
+            .apply(vec![network("10.20.0.0/16")], false)
+            .await
+            .expect_err("another CIDR");
+        assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+        assert!(refused.message().contains("\nhelp: "), "{refused}");
+        let listed = client.list("network", "red", "front").await.expect("list");
+        assert!(listed[0].json.contains("10.10.0.0/16"), "{listed:?}");
+        let missing = client
+            .list("network", "", "blue/x")
+            .await
+            .expect_err("no such network");
+        assert_eq!(missing.code(), tonic::Code::NotFound);
+        client.drops(false).await.expect("drops");
+        let before = client.status().await.expect("status");
+        assert!(before.store_error.is_empty(), "{before:?}");
+
+        // Other agents come by TCP.
+        let mut peer = AgentClient::connect(Target::Tcp(config.api_address().to_string()))
+            .await
+            .expect("TCP");
+        assert_eq!(peer.status().await.expect("status").node, "n1");
+
+        node.stop().await;
+        let node = Running::start(&config);
+        let mut client = ready(&config).await;
+        let after = client.status().await.expect("status");
+        assert_eq!(after.node_id, before.node_id);
+        assert_eq!(client.list("network", "", "").await.expect("list").len(), 1);
+        let request = proto::RemoveRequest {
+            kind: "network".into(),
+            name: "red/front".into(),
+            ..Default::default()
+        };
+        client.remove(request).await.expect("remove");
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_trace_listens_before_it_answers_and_ends_by_itself() {
+    in_namespaces(|dir| async move {
+        let config = config(&dir);
+        let node = Running::start(&config);
+        let mut client = ready(&config).await;
+        let request = proto::TraceRequest {
+            seconds: 1,
+            ..Default::default()
+        };
+        let mut stream = client.trace(request).await.expect("trace");
+        let first = stream.message().await.expect("first").expect("a message");
+        assert_eq!(first.listening, ["n1"]);
+        let end = tokio::time::timeout(Duration::from_secs(10), async {
+            while let Ok(Some(_)) = stream.message().await {}
+        });
+        end.await.expect("the trace ends");
+        let unknown = proto::TraceRequest {
+            a: "red/x".into(),
+            ..Default::default()
+        };
+        assert_eq!(
+            client
+                .trace(unknown)
+                .await
+                .expect_err("no such container")
+                .code(),
+            tonic::Code::NotFound
+        );
+        node.stop().await;
+    });
+}
