@@ -22,6 +22,13 @@ mod reconcile;
 mod storage;
 pub mod trace;
 
+// What the binary needs of the parts that it runs; it names no other crate of the node.
+pub use weft_chain as chain;
+pub use weft_ebpf::features;
+pub use weft_overlay as overlay;
+pub use weft_runtime as runtime;
+pub use weft_store as store;
+
 /// The API as generated from `proto/weft.proto`.
 #[allow(missing_docs, reason = "generated; documented in the proto file")]
 pub mod proto {
