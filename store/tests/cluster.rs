@@ -246,7 +246,7 @@ async fn without_a_quorum_nothing_is_answered_wrongly() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_member_that_lost_everything_gets_a_snapshot() {
+async fn a_member_that_was_away_too_long_gets_a_snapshot() {
     let mut cluster = Cluster::with(3, |config| {
         config.snapshot_entries = 50;
         config.keep_entries = 10;

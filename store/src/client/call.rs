@@ -228,14 +228,38 @@ impl Client {
         value: impl Into<Bytes>,
         lease: i64,
     ) -> Result<i64, Error> {
+        let (key, value) = (key.into(), value.into());
+        self.put_with(key, value, lease, Repeat::OnlyIfNotTaken)
+            .await
+    }
+
+    /// As [`Client::put`], but sent again when the outcome is unknown: for values that may be written twice, such as a
+    /// status of which only the last one counts. Watches may then see it twice, and the version counts both.
+    pub async fn put_at_least_once(
+        &self,
+        key: impl Into<Vec<u8>>,
+        value: impl Into<Bytes>,
+        lease: i64,
+    ) -> Result<i64, Error> {
+        let (key, value) = (key.into(), value.into());
+        self.put_with(key, value, lease, Repeat::Freely).await
+    }
+
+    async fn put_with(
+        &self,
+        key: Vec<u8>,
+        value: Bytes,
+        lease: i64,
+        repeat: Repeat,
+    ) -> Result<i64, Error> {
         let request = pb::PutRequest {
-            key: key.into().into(),
-            value: value.into(),
+            key: key.into(),
+            value,
             lease,
             ..Default::default()
         };
         let response = self
-            .call("put", Repeat::OnlyIfNotTaken, |channel| {
+            .call("put", repeat, |channel| {
                 let request = request.clone();
                 async move { kv(channel).put(request).await }
             })

@@ -1,5 +1,7 @@
 //! A cluster in this process on free loopback ports, each member in its own temporary folder.
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
@@ -24,7 +26,7 @@ pub struct Cluster {
 }
 
 /// Ports that were free a moment ago; held together so that they differ.
-fn free(count: usize) -> Vec<SocketAddr> {
+pub fn free(count: usize) -> Vec<SocketAddr> {
     let held: Vec<TcpListener> = (0..count)
         .map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"))
         .collect();
