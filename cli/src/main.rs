@@ -1,2 +1,35 @@
-//! Under construction.
-fn main() {}
+//! `weft`: the one binary. Arguments are parsed first, touching nothing; then a command resolves them
+//! and asks an agent, or runs a node, a lab or a service function.
+//!
+//! Owns: arguments, rendering, exit codes. Never: decides anything that an agent should.
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod connect;
+mod fail;
+mod output;
+mod trace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    // These become other processes' first thread, so they come before anything that could start one.
+    let raw: Vec<String> = std::env::args().skip(1).collect();
+    match raw.first().map(String::as_str) {
+        Some("shim") => commands::hidden::shim(&raw[1..]),
+        Some("lab-holder") => weft_labs::holder_main(&raw[1..]),
+        Some("lab-enter") => weft_labs::enter_main(&raw[1..]),
+        _ => {}
+    }
+    let cli = args::Cli::parse();
+    match commands::run(cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            failure.print();
+            ExitCode::from(failure.code)
+        }
+    }
+}

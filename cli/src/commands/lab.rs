@@ -1,0 +1,90 @@
+//! `weft lab`.
+
+use clap::{Args, Subcommand};
+use weft_labs::{Host, RunOptions};
+
+use super::doctor;
+use crate::fail::{Done, Failure};
+
+/// `weft lab ...`
+#[derive(Debug, Subcommand)]
+pub enum Lab {
+    /// Bring a lab up, run its steps, take it down. Exit code 0 only if every step held.
+    Run(Source),
+    /// Bring a lab up and leave it.
+    Up(Source),
+    /// Remove a lab and everything that its journal tells of.
+    Down {
+        /// The lab's name.
+        name: String,
+    },
+    /// List labs.
+    Ls,
+    /// Run a command on a node, or in a container (TENANT/NAME), of a lab.
+    Exec {
+        /// The lab's name.
+        name: String,
+        /// NODE, or TENANT/CONTAINER.
+        target: String,
+        /// What to run.
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+}
+
+/// Which lab.
+#[derive(Debug, Args)]
+pub struct Source {
+    /// A lab file, or the name of a built-in topology: two-tenants.
+    source: String,
+    /// Another name than the file's.
+    #[arg(long)]
+    name: Option<String>,
+    /// `netns`; overrides the file's.
+    #[arg(long)]
+    backend: Option<String>,
+    /// Leave the lab up after its steps.
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Runs it.
+pub fn run(json: bool, lab: Lab) -> Done {
+    let host = Host::here().map_err(|e| {
+        Failure::new(format!("weft: its own program cannot be found: {e}"), "is /proc mounted?")
+    })?;
+    let host = Host { json, ..host };
+    match lab {
+        Lab::Run(source) => {
+            let options = options(host, source);
+            doctor::require(&format!("lab {}", options.source))?;
+            let outcome = weft_labs::run(&options)?;
+            Ok(u8::from(!outcome.all_passed()))
+        }
+        Lab::Up(source) => {
+            let options = options(host, source);
+            doctor::require(&format!("lab {}", options.source))?;
+            weft_labs::up(&options)?;
+            Ok(0)
+        }
+        Lab::Down { name } => {
+            weft_labs::down(&host, &name)?;
+            Ok(0)
+        }
+        Lab::Ls => {
+            weft_labs::ls(&host)?;
+            Ok(0)
+        }
+        Lab::Exec { name, target, command } => Ok(weft_labs::exec(&host, &name, &target, &command)?),
+    }
+}
+
+fn options(host: Host, source: Source) -> RunOptions {
+    RunOptions {
+        host,
+        source: source.source,
+        name: source.name,
+        backend: source.backend,
+        keep: source.keep,
+    }
+}
