@@ -5,6 +5,7 @@
 
 mod call;
 mod error;
+mod requests;
 mod types;
 mod watch;
 
