@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use weft_overlay::link::Netlink;
-use weft_overlay::{ContainerRef, NodeId};
+use weft_overlay::{ContainerRef, NodeId, PortId};
 use weft_runtime::Runtime;
 
 use crate::api::{Report, Shared, SharedDatapath};
@@ -52,6 +52,8 @@ pub struct Reconciler {
     runtime: Arc<Runtime>,
     datapath: SharedDatapath,
     underlay_mtu: u32,
+    /// The VXLAN device.
+    overlay: u32,
     report: watch::Sender<Report>,
     /// Since when own subnets are empty.
     empty: Empty,
@@ -61,12 +63,16 @@ pub struct Reconciler {
     failing: BTreeMap<ContainerRef, containers::Failure>,
     /// Containers whose interfaces were set up by this run.
     plumbed: BTreeSet<ContainerRef>,
+    /// Ports that carry their program.
+    attached: BTreeSet<PortId>,
     /// The containers' first processes.
     pids: BTreeMap<ContainerRef, u32>,
     /// When the next pass is due, Unix ms.
     wake: Option<u64>,
     chains: chains::ChainMemory,
     problems: BTreeMap<String, String>,
+    /// Problems of the pass before: each is logged once, not every second.
+    told: BTreeMap<String, String>,
     ready: bool,
     /// Set by a step of this pass that another pass should follow at once.
     again: bool,
@@ -87,7 +93,7 @@ impl Reconciler {
         netlink: Netlink,
         runtime: Arc<Runtime>,
         datapath: SharedDatapath,
-        underlay_mtu: u32,
+        (underlay_mtu, overlay): (u32, u32),
         report: watch::Sender<Report>,
     ) -> Reconciler {
         Reconciler {
@@ -99,15 +105,18 @@ impl Reconciler {
             runtime,
             datapath,
             underlay_mtu,
+            overlay,
             report,
             empty: Empty::new(),
             stopping: BTreeMap::new(),
             failing: BTreeMap::new(),
             plumbed: BTreeSet::new(),
+            attached: BTreeSet::new(),
             pids: BTreeMap::new(),
             wake: None,
             chains: chains::ChainMemory::default(),
             problems: BTreeMap::new(),
+            told: BTreeMap::new(),
             ready: false,
             again: false,
             store_failed: false,
@@ -143,7 +152,7 @@ impl Reconciler {
     async fn pass(&mut self, state: &Arc<State>) {
         self.again = false;
         self.store_failed = self.shared.store_error().is_some();
-        self.problems.clear();
+        self.told = std::mem::take(&mut self.problems);
         let observed = self.observe().await;
         if let Some(observed) = &observed {
             self.change_containers(state, observed).await;
@@ -173,7 +182,9 @@ impl Reconciler {
 
     fn problem(&mut self, subject: impl ToString, cause: impl ToString) {
         let (subject, cause) = (subject.to_string(), cause.to_string());
-        tracing::warn!(%subject, %cause, "not done; tried again");
+        if self.told.get(&subject) != Some(&cause) {
+            tracing::warn!(%subject, %cause, "not done; tried again");
+        }
         self.problems.insert(subject, cause);
     }
 

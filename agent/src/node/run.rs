@@ -12,23 +12,18 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use weft_ebpf::{Datapath, OpenConfig};
-use weft_ebpf_abi as abi;
 use weft_overlay::NodeId;
 use weft_overlay::documents::NodeAlive;
-use weft_overlay::link::{Netlink, VxlanSpec};
+use weft_overlay::link::Netlink;
 use weft_runtime::{Runtime, RuntimeConfig};
 
 use super::register::{Registration, register};
-use super::{NodeConfig, NodeError, lease, store};
+use super::{NodeConfig, NodeError, lease, overlay_device, store};
 use crate::api::{Parts, Report, Shared, SharedDatapath, Tracer};
 use crate::local::LocalFile;
 use crate::mirror::Mirror;
-use crate::node::chain_of;
-use crate::plan::tables::map_address;
 use crate::reconcile::{Reconciler, now};
 
-/// The VXLAN device of a node; one a network namespace and UDP port.
-const OVERLAY: &str = "weft-vxlan";
 /// Pause between attempts to register while the store has no majority.
 const REGISTER_PAUSE: Duration = Duration::from_millis(200);
 
@@ -140,9 +135,18 @@ async fn start(
     file.change(|local| local.node_id = Some(id))
         .map_err(local_error)?;
     let netlink = Netlink::current().map_err(|e| NodeError::new("network", &e, e.help()))?;
-    let (underlay_mtu, overlay) = links(config, &netlink).await?;
-    let mut datapath = datapath(config, id, overlay)?;
-    let events = datapath.events().map_err(datapath_error)?;
+    let underlay_mtu = overlay_device::underlay_mtu(config, &netlink).await?;
+    let overlay = overlay_device::ensure(config, &netlink, underlay_mtu).await?;
+    let node = overlay_device::node_config(config, id, overlay);
+    let open = OpenConfig {
+        bpf_dir: config.bpf_dir.clone(),
+        node,
+    };
+    let mut datapath = Datapath::open(&open).map_err(overlay_device::error)?;
+    datapath
+        .attach_overlay(overlay)
+        .map_err(overlay_device::error)?;
+    let events = datapath.events().map_err(overlay_device::error)?;
     let datapath = SharedDatapath::new(datapath);
     let runtime = Arc::new(runtime(config)?);
     let tracer = Tracer::new(datapath.clone());
@@ -151,7 +155,7 @@ async fn start(
         runtime: runtime.clone(),
         datapath: datapath.clone(),
         tracer: tracer.clone(),
-        overlay: (overlay, OVERLAY.to_owned()),
+        overlay: (overlay, overlay_device::NAME.to_owned()),
     };
     // Set once, here; nobody else sets it.
     let _ = shared.parts.set(parts);
@@ -174,7 +178,7 @@ async fn start(
         netlink,
         runtime,
         datapath,
-        underlay_mtu,
+        (underlay_mtu, overlay),
         report,
     );
     tasks.spawn(reconciler.run());
@@ -201,48 +205,6 @@ async fn registered(shared: &Shared, remembered: Option<NodeId>) -> Result<NodeI
             }
         }
     }
-}
-
-/// The underlay's MTU and the VXLAN device.
-async fn links(config: &NodeConfig, netlink: &Netlink) -> Result<(u32, u32), NodeError> {
-    let mtu = netlink.mtu_of(&config.underlay).await.map_err(|e| {
-        NodeError::new(
-            format!("underlay {}", config.underlay),
-            &e,
-            "name the interface that carries --advertise with --underlay",
-        )
-    })?;
-    let spec = VxlanSpec::over(OVERLAY, config.vxlan_port, mtu, config.advertise);
-    let index = netlink
-        .ensure_vxlan(&spec)
-        .await
-        .map_err(|e| NodeError::new(format!("VXLAN device {OVERLAY}"), &e, e.help()))?;
-    netlink
-        .set_up(OVERLAY)
-        .await
-        .map_err(|e| NodeError::new(format!("VXLAN device {OVERLAY}"), &e, e.help()))?;
-    Ok((mtu, index))
-}
-
-fn datapath_error(error: weft_ebpf::Error) -> NodeError {
-    NodeError::new("datapath", chain_of(&error), error.help())
-}
-
-fn datapath(config: &NodeConfig, id: NodeId, overlay: u32) -> Result<Datapath, NodeError> {
-    let node = abi::NodeConfig {
-        abi: abi::ABI_VERSION,
-        node: id.0,
-        vxlan_ifindex: overlay,
-        pad: 0,
-        vtep: map_address(config.advertise),
-    };
-    let mut datapath = Datapath::open(&OpenConfig {
-        bpf_dir: config.bpf_dir.clone(),
-        node,
-    })
-    .map_err(datapath_error)?;
-    datapath.attach_overlay(overlay).map_err(datapath_error)?;
-    Ok(datapath)
 }
 
 fn runtime(config: &NodeConfig) -> Result<Runtime, NodeError> {

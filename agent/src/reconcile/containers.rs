@@ -391,7 +391,9 @@ impl Reconciler {
             now(),
         );
         for (container, step) in steps {
-            if step != Step::Start || !self.plumbed.contains(&container) {
+            let ports = self.interfaces_of(&container);
+            let wired = ports.iter().all(|i| self.attached.contains(&i.port));
+            if step != Step::Start || !self.plumbed.contains(&container) || !wired {
                 continue;
             }
             let remembered = self.remember(|local| {

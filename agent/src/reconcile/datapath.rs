@@ -1,23 +1,30 @@
 //! Brings the maps and programs to what documents and ports say, and keeps them there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use weft_overlay::PortId;
+use weft_overlay::link::LinkInfo;
 
 use super::Reconciler;
 use super::chains::merge;
+use crate::local::LocalInterface;
 use crate::mirror::State;
-use crate::node::chain_of;
+use crate::node::{chain_of, overlay_device};
 use crate::plan::tables::{Here, tables};
 
 impl Reconciler {
-    /// Fills the tables, then puts the programs to the ports; whether all of it is done.
+    /// Fills the tables, then puts the programs to the devices; whether the tables are in the kernel.
     ///
     /// The tables come first: a port without its entry would drop what its container sends.
     pub(super) async fn sync_datapath(&mut self, state: &State) -> bool {
-        let Some(ifindexes) = self.ports().await else {
-            return false;
+        let links = match self.netlink.links().await {
+            Ok(links) => links,
+            Err(error) => {
+                self.problem("links", error);
+                return false;
+            }
         };
+        let ifindexes = self.ports(&links);
         let here = Here {
             name: &self.shared.config.name,
             id: self.id,
@@ -35,43 +42,72 @@ impl Reconciler {
                 return false;
             }
         }
-        self.attach(&ifindexes)
+        self.attach(&links, &ifindexes);
+        self.keep_overlay(&links).await;
+        true
     }
 
-    /// The host end of each port that exists; `None` and a problem when links cannot be read.
-    async fn ports(&mut self) -> Option<BTreeMap<PortId, u32>> {
-        let links = match self.netlink.links().await {
-            Ok(links) => links,
-            Err(error) => {
-                self.problem("links", error);
-                return None;
-            }
-        };
-        let by_name: BTreeMap<String, u32> = links.into_iter().map(|l| (l.name, l.index)).collect();
-        let of = |i: &crate::local::LocalInterface| Some((i.port, *by_name.get(&i.host_name())?));
-        Some(
-            self.file
-                .get()
-                .interfaces()
-                .filter_map(|(_, i)| of(i))
-                .collect(),
-        )
+    /// The host end of each port that exists.
+    fn ports(&self, links: &[LinkInfo]) -> BTreeMap<PortId, u32> {
+        let by_name: BTreeMap<&str, u32> =
+            links.iter().map(|l| (l.name.as_str(), l.index)).collect();
+        let of = |i: &LocalInterface| Some((i.port, *by_name.get(i.host_name().as_str())?));
+        self.file
+            .get()
+            .interfaces()
+            .filter_map(|(_, i)| of(i))
+            .collect()
     }
 
-    fn attach(&mut self, ifindexes: &BTreeMap<PortId, u32>) -> bool {
+    /// Programs on every port; pins of devices that are gone away.
+    fn attach(&mut self, links: &[LinkInfo], ifindexes: &BTreeMap<PortId, u32>) {
         let attached = self.datapath.lock().attached();
-        let mut errors = Vec::new();
+        self.attached.clear();
         for (port, ifindex) in ifindexes {
-            if !attached.contains(ifindex)
-                && let Err(error) = self.datapath.lock().attach_port(*ifindex)
-            {
-                errors.push((format!("port {port}"), chain_of(&error)));
+            let there = attached.contains(ifindex);
+            let result = if there {
+                Ok(())
+            } else {
+                self.datapath.lock().attach_port(*ifindex)
+            };
+            match result {
+                Ok(()) => drop(self.attached.insert(*port)),
+                Err(error) => self.problem(format!("port {port}"), chain_of(&error)),
             }
         }
-        let done = errors.is_empty();
-        for (subject, error) in errors {
-            self.problem(subject, error);
+        let exist: BTreeSet<u32> = links.iter().map(|l| l.index).collect();
+        for gone in attached.difference(&exist) {
+            let result = self.datapath.lock().detach(*gone);
+            if let Err(error) = result {
+                self.problem(format!("interface {gone}"), chain_of(&error));
+            }
         }
-        done
+    }
+
+    /// The VXLAN device is there and carries its program; one that somebody deleted is made anew.
+    async fn keep_overlay(&mut self, links: &[LinkInfo]) {
+        let index = links
+            .iter()
+            .find(|l| l.name == overlay_device::NAME)
+            .map(|l| l.index);
+        let attached = self.datapath.lock().attached();
+        if index.is_some_and(|i| i == self.overlay && attached.contains(&i)) {
+            return;
+        }
+        let config = &self.shared.config;
+        let made = overlay_device::ensure(config, &self.netlink, self.underlay_mtu).await;
+        let result = made.and_then(|index| {
+            let mut datapath = self.datapath.lock();
+            let node = overlay_device::node_config(config, self.id, index);
+            datapath
+                .set_node(node)
+                .and_then(|()| datapath.attach_overlay(index))
+                .map_err(overlay_device::error)?;
+            Ok(index)
+        });
+        match result {
+            Ok(index) => self.overlay = index,
+            Err(error) => self.problem(error.subject, error.cause),
+        }
     }
 }

@@ -1,0 +1,53 @@
+//! The VXLAN device of a node, and what the programs are told of it.
+
+use weft_ebpf_abi as abi;
+use weft_overlay::NodeId;
+use weft_overlay::link::{Netlink, VxlanSpec};
+
+use super::{NodeConfig, NodeError, chain_of};
+use crate::plan::tables::map_address;
+
+/// Its name; there is one a network namespace and UDP port.
+pub const NAME: &str = "weft-vxlan";
+
+/// The underlay's MTU, bytes.
+pub async fn underlay_mtu(config: &NodeConfig, netlink: &Netlink) -> Result<u32, NodeError> {
+    netlink.mtu_of(&config.underlay).await.map_err(|e| {
+        NodeError::new(
+            format!("underlay {}", config.underlay),
+            &e,
+            "name the interface that carries --advertise with --underlay",
+        )
+    })
+}
+
+/// Makes the device, or finds it; its index.
+pub async fn ensure(
+    config: &NodeConfig,
+    netlink: &Netlink,
+    underlay_mtu: u32,
+) -> Result<u32, NodeError> {
+    let failed = |e: weft_overlay::link::LinkError| {
+        NodeError::new(format!("VXLAN device {NAME}"), &e, e.help())
+    };
+    let spec = VxlanSpec::over(NAME, config.vxlan_port, underlay_mtu, config.advertise);
+    let index = netlink.ensure_vxlan(&spec).await.map_err(failed)?;
+    netlink.set_up(NAME).await.map_err(failed)?;
+    Ok(index)
+}
+
+/// What the programs must know of the node.
+pub fn node_config(config: &NodeConfig, id: NodeId, overlay: u32) -> abi::NodeConfig {
+    abi::NodeConfig {
+        abi: abi::ABI_VERSION,
+        node: id.0,
+        vxlan_ifindex: overlay,
+        pad: 0,
+        vtep: map_address(config.advertise),
+    }
+}
+
+/// An error of the datapath as the node's.
+pub fn error(error: weft_ebpf::Error) -> NodeError {
+    NodeError::new("datapath", chain_of(&error), error.help())
+}
