@@ -288,3 +288,44 @@ async fn a_member_that_was_away_too_long_gets_a_snapshot() {
     );
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_whose_folder_was_lost_is_filled_again() {
+    let mut cluster = Cluster::start(3).await;
+    let client = cluster.client();
+    for n in 0..20 {
+        client.put(format!("k/{n}"), "v", 0).await.expect("put");
+    }
+    let leader = cluster.leader().await;
+    let lost = (leader + 1) % 3;
+    cluster.stop_one(lost).await;
+    cluster.lose(lost);
+    cluster.start_one(lost).await;
+    client.put("after", "v", 0).await.expect("put");
+    let own = cluster.client_of(lost);
+    wait_until(LONG, async || {
+        let stale = RangeOptions {
+            serializable: true,
+            ..Default::default()
+        };
+        own.range(KeyRange::all(), stale)
+            .await
+            .is_ok_and(|r| r.count == 21)
+    })
+    .await;
+    let hashes = cluster.hashes(0).await;
+    assert!(hashes.windows(2).all(|w| w[0] == w[1]), "{hashes:?}");
+    assert_eq!(
+        cluster.leader().await,
+        leader,
+        "the leader is not disturbed"
+    );
+    for at in 0..3 {
+        cluster
+            .client_of(at)
+            .get("k/0")
+            .await
+            .expect("every member serves");
+    }
+    cluster.stop().await;
+}

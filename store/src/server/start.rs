@@ -155,6 +155,9 @@ fn raft_config(config: &Config) -> Result<openraft::Config, Error> {
         snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_entries),
         max_in_snapshot_log_to_keep: config.keep_entries,
         enable_pre_vote: Some(true),
+        // A member whose folder was lost comes back empty and is filled again; without this the leader would give up on it.
+        // What only the leader and that member had written is lost if the leader fails before: replace one member at a time.
+        allow_log_reversion: Some(true),
         ..Default::default()
     };
     raft.validate().map_err(|e| Error::Config(e.to_string()))

@@ -88,6 +88,11 @@ impl Cluster {
         }
     }
 
+    /// Removes a stopped member's folder.
+    pub fn lose(&self, at: usize) {
+        std::fs::remove_dir_all(&self.configs[at].data_dir).expect("removed");
+    }
+
     pub async fn stop(mut self) {
         for at in 0..self.servers.len() {
             self.stop_one(at).await;
