@@ -131,6 +131,9 @@ impl FunctionError {
                 io::ErrorKind::AddrInUse => "another program of the container serves it".into(),
                 _ => "look at the container's interfaces: ip address".into(),
             },
+            Self::System { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "pings need the sysctl net.ipv4.ping_group_range to include this group".into()
+            }
             Self::Unsuitable { .. } => crate::traffic::FORM.into(),
             Self::Status { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 "no function that counts runs in this container".into()
