@@ -4,8 +4,9 @@
 //! The map of this crate:
 //! - `config`, `error`: what goes in, what can go wrong.
 //! - `runtime`: what the agent calls; it starts shims and talks to them. `client`, `protocol`: how. `exec`: commands in containers.
-//! - `shim`: the single-threaded process that holds one container: control socket, log, exit code.
-//! - `launch`: makes the container's processes and namespaces. `rootfs`: what it sees of the disk.
+//! - `shim`: the single-threaded process that holds one container: control socket, exit code; `log`: its output.
+//! - `launch`: makes the container's processes and namespaces. `channel`: how these report; `failure`: what.
+//!   `rootfs`: what it sees of the disk.
 //!   `privileges`: what it may do. `cgroup`: how much it may use. `capability`: which powers can be asked for.
 //! - `sys`: every system call that nix has not; the only unsafe code.
 //! - `features`: what this machine offers, for `weft doctor`.
@@ -15,11 +16,23 @@
 
 #![deny(unsafe_code)]
 
+mod capability;
+mod cgroup;
+mod channel;
+mod client;
 mod config;
 mod error;
 mod exec;
+mod failure;
+pub mod features;
+mod launch;
+mod log;
+mod privileges;
+mod protocol;
+mod rootfs;
 mod runtime;
 pub mod shim;
+mod sys;
 
 pub use config::{ContainerConfig, Created, Observed, RuntimeConfig, State};
 pub use error::Error;

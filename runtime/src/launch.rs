@@ -1,0 +1,328 @@
+//! Makes a container's process 1, and commands beside it.
+//!
+//! The shim forks a builder, which takes a mount namespace and builds the root in it while the shim puts it into the
+//! cgroups (a move that waits for the kernel's readers, so it is worth its own process). The builder then makes
+//! process 1 in all its namespaces as the shim's own child, and ends. Process 1 finishes what only its namespaces
+//! allow and waits for the start.
+//! Whatever is made here asks the kernel to be killed when the shim ends, so no container is left without one.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::sched::{CloneFlags, setns};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::sys::wait::waitpid;
+use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, sethostname, setsid};
+
+use crate::cgroup;
+use crate::channel::{Channel, Message};
+use crate::failure::{Failure, Step};
+use crate::privileges::{self, Program};
+use crate::protocol::Bundle;
+use crate::rootfs::{self, Root};
+use crate::sys;
+
+/// Users of a container; what user namespaces of distributions give.
+pub(crate) const USERS: u32 = 65536;
+
+/// Standard input, output and error of a command.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    pub stdin: OwnedFd,
+    pub stdout: OwnedFd,
+    pub stderr: OwnedFd,
+}
+
+/// A process 1 that waits for its start.
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub pid: Pid,
+    channel: Channel,
+}
+
+fn namespaces(user: bool) -> CloneFlags {
+    let flags = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWCGROUP;
+    if user {
+        flags | CloneFlags::CLONE_NEWUSER
+    } else {
+        flags
+    }
+}
+
+/// Makes process 1 up to its start. `stage` is an empty folder.
+pub(crate) fn make(
+    bundle: &Bundle,
+    stage: &Path,
+    cgroups: &[PathBuf],
+    program: &Program,
+    streams: Streams,
+) -> Result<Made, Failure> {
+    let (ours, theirs) = Channel::pair()?;
+    give_away(&streams, bundle.users);
+    let Some(builder) = sys::fork(CloneFlags::empty()).step("make the builder")? else {
+        drop(ours);
+        let failure = build(bundle, stage, &theirs, program, &streams);
+        let _ = theirs.send(&Message::Failed(failure));
+        sys::exit_now(1);
+    };
+    drop((theirs, streams));
+    let made = guide(bundle, &ours, cgroups, builder);
+    if made.is_err() {
+        let _ = kill(builder, Signal::SIGKILL);
+    }
+    let _ = waitpid(builder, None);
+    Ok(Made {
+        pid: made?,
+        channel: ours,
+    })
+}
+
+/// The shim's side.
+fn guide(
+    bundle: &Bundle,
+    channel: &Channel,
+    cgroups: &[PathBuf],
+    builder: Pid,
+) -> Result<Pid, Failure> {
+    cgroup::join(cgroups, builder.as_raw())?;
+    channel.send(&Message::Placed)?;
+    let pid = match channel.receive()? {
+        Some(Message::Made(pid)) => Pid::from_raw(pid),
+        other => return Err(unexpected(other.as_ref())),
+    };
+    let ready = map_users(pid, bundle.users)
+        .and_then(|()| channel.send(&Message::Mapped))
+        .and_then(|()| channel.receive());
+    match ready {
+        Ok(Some(Message::Ready)) => Ok(pid),
+        other => {
+            let _ = kill(pid, Signal::SIGKILL);
+            let _ = waitpid(pid, None);
+            Err(other.map_or_else(|failure| failure, |message| unexpected(message.as_ref())))
+        }
+    }
+}
+
+fn unexpected(message: Option<&Message>) -> Failure {
+    match message {
+        None => Failure::new("the container's process ended before it was ready"),
+        Some(message) => Failure::new(format!(
+            "the container's process said {message:?} out of turn"
+        )),
+    }
+}
+
+fn map_users(pid: Pid, first: Option<u32>) -> Result<(), Failure> {
+    let Some(first) = first else { return Ok(()) };
+    for file in ["uid_map", "gid_map"] {
+        let path = format!("/proc/{pid}/{file}");
+        fs::write(&path, format!("0 {first} {USERS}\n")).step(&format!("write {path}"))?;
+    }
+    Ok(())
+}
+
+/// Pipes belong to the container's root, or `/dev/stdout` could not be opened there.
+fn give_away(streams: &Streams, users: Option<u32>) {
+    for stream in [&streams.stdin, &streams.stdout, &streams.stderr] {
+        let owner = users.unwrap_or(0);
+        let is_pipe =
+            nix::sys::stat::fstat(stream).is_ok_and(|s| s.st_mode & libc::S_IFMT == libc::S_IFIFO);
+        if is_pipe {
+            let _ = nix::unistd::fchown(stream, Some(owner.into()), Some(owner.into()));
+        }
+    }
+}
+
+/// The builder; returns only what failed.
+fn build(
+    bundle: &Bundle,
+    stage: &Path,
+    channel: &Channel,
+    program: &Program,
+    streams: &Streams,
+) -> Failure {
+    let made = (|| {
+        set_pdeathsig(Signal::SIGKILL).step("ask to end with the shim")?;
+        nix::sched::unshare(CloneFlags::CLONE_NEWNS).step("make a mount namespace")?;
+        let container = &bundle.container;
+        rootfs::build(&Root {
+            stage,
+            exe: &bundle.exe,
+            hide: &bundle.hide,
+            hostname: &container.hostname,
+            owner: bundle.users.unwrap_or(0),
+        })?;
+        match channel.receive()? {
+            Some(Message::Placed) => {}
+            other => return Err(unexpected(other.as_ref())),
+        }
+        sys::fork(namespaces(bundle.users.is_some()) | CloneFlags::CLONE_PARENT)
+            .step("make the container's namespaces")
+    })();
+    match made {
+        Ok(None) => first_process(bundle, channel, program, streams),
+        Ok(Some(pid)) => match channel.send(&Message::Made(pid.as_raw())) {
+            Ok(()) => sys::exit_now(0),
+            Err(failure) => failure,
+        },
+        Err(failure) => failure,
+    }
+}
+
+/// Process 1; returns only what failed.
+fn first_process(
+    bundle: &Bundle,
+    channel: &Channel,
+    program: &Program,
+    streams: &Streams,
+) -> Failure {
+    let ready = (|| {
+        set_pdeathsig(Signal::SIGKILL).step("ask to end with the shim")?;
+        match channel.receive()? {
+            Some(Message::Mapped) => {}
+            // The shim is gone, and nobody hears what failed.
+            None => sys::exit_now(1),
+            other => return Err(unexpected(other.as_ref())),
+        }
+        privileges::become_root()?;
+        set_pdeathsig(Signal::SIGKILL).step("ask to end with the shim")?;
+        setsid().step("make a session")?;
+        sethostname(&bundle.container.hostname).step("set the host name")?;
+        rootfs::inside(|| open_ping(bundle.users))?;
+        let any = socket(
+            AddressFamily::Inet,
+            SockType::Datagram,
+            SockFlag::SOCK_CLOEXEC,
+            None,
+        )
+        .step("make a socket")?;
+        sys::loopback_up(any).step("set the loopback interface up")?;
+        channel.send(&Message::Ready)?;
+        match channel.receive()? {
+            Some(Message::Start) => {}
+            None => sys::exit_now(1),
+            other => return Err(unexpected(other.as_ref())),
+        }
+        connect(streams)?;
+        privileges::drop_to(program.capabilities)?;
+        privileges::settle()
+    })();
+    let failure = match ready {
+        Ok(()) => privileges::execute(program),
+        Err(failure) => failure,
+    };
+    let _ = channel.send(&Message::Failed(failure));
+    sys::exit_now(127)
+}
+
+/// Lets any user of the container send ICMP echoes, without NET_RAW.
+fn open_ping(users: Option<u32>) -> Result<(), Failure> {
+    let last = users.map_or(i32::MAX.unsigned_abs(), |_| USERS - 1);
+    fs::write("/proc/sys/net/ipv4/ping_group_range", format!("0 {last}"))
+        .step("open ping to all groups")
+}
+
+fn connect(streams: &Streams) -> Result<(), Failure> {
+    dup2_stdin(&streams.stdin)
+        .and_then(|()| dup2_stdout(&streams.stdout))
+        .and_then(|()| dup2_stderr(&streams.stderr))
+        .step("connect the command's streams")
+}
+
+impl Made {
+    /// Executes the command; an error when it cannot be executed, and then process 1 ends.
+    pub(crate) fn start(&self) -> Result<(), Failure> {
+        self.channel.send(&Message::Start)?;
+        match self.channel.receive()? {
+            None => Ok(()),
+            Some(message) => Err(unexpected(Some(&message))),
+        }
+    }
+}
+
+/// Runs a command beside process 1, in all its namespaces and cgroups.
+pub(crate) fn exec(
+    first: Pid,
+    users: Option<u32>,
+    cgroups: &[PathBuf],
+    program: &Program,
+    streams: Streams,
+) -> Result<Pid, Failure> {
+    let target = sys::pidfd(first).step("find the container's process 1")?;
+    let (ours, theirs) = Channel::pair()?;
+    give_away(&streams, users);
+    let Some(helper) = sys::fork(CloneFlags::empty()).step("make a process")? else {
+        drop(ours);
+        let failure = enter(
+            target.as_fd(),
+            users.is_some(),
+            cgroups,
+            program,
+            &streams,
+            &theirs,
+        );
+        let _ = theirs.send(&Message::Failed(failure));
+        sys::exit_now(127);
+    };
+    drop((theirs, streams));
+    let pid = match ours.receive() {
+        Ok(Some(Message::Made(pid))) => Ok(Pid::from_raw(pid)),
+        Ok(other) => Err(unexpected(other.as_ref())),
+        Err(failure) => Err(failure),
+    };
+    let _ = waitpid(helper, None);
+    let pid = pid?;
+    let end = |failure| {
+        let _ = kill(pid, Signal::SIGKILL);
+        let _ = waitpid(pid, None);
+        failure
+    };
+    match ours.receive() {
+        Ok(None) => Ok(pid),
+        Ok(other) => Err(end(unexpected(other.as_ref()))),
+        Err(failure) => Err(end(failure)),
+    }
+}
+
+/// In a process of its own; returns only what failed.
+fn enter(
+    target: impl AsFd,
+    user: bool,
+    cgroups: &[PathBuf],
+    program: &Program,
+    streams: &Streams,
+    channel: &Channel,
+) -> Failure {
+    let entered = (|| {
+        set_pdeathsig(Signal::SIGKILL).step("ask to end with the shim")?;
+        cgroup::join(cgroups, 0)?;
+        setns(target, namespaces(user)).step("enter the container's namespaces")?;
+        // Process namespaces take in children only, which the shim is to wait for.
+        match sys::fork(CloneFlags::CLONE_PARENT).step("make a process")? {
+            Some(pid) => {
+                channel.send(&Message::Made(pid.as_raw()))?;
+                sys::exit_now(0)
+            }
+            None => {
+                set_pdeathsig(Signal::SIGKILL).step("ask to end with the shim")?;
+                privileges::become_root()?;
+                setsid().step("make a session")?;
+                connect(streams)?;
+                privileges::drop_to(program.capabilities)?;
+                privileges::settle()
+            }
+        }
+    })();
+    match entered {
+        Ok(()) => privileges::execute(program),
+        Err(failure) => failure,
+    }
+}
