@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::RwLock;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use prost::Message;
@@ -20,30 +21,50 @@ use crate::raft::codec;
 /// Records put into one sled batch while a snapshot is loaded: keeps the batch in cache, and few enough commits.
 const LOAD_BATCH: usize = 1000;
 
+/// How long sled's threads of a state just closed may still hold its lock.
+const LOCK_HELD: Duration = Duration::from_secs(10);
+
 /// One stored pair.
 pub(crate) type Pair = (Vec<u8>, Vec<u8>);
+
+/// sled tells a lock that is held by its text only.
+fn lock_held(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(e) if e.to_string().contains("could not acquire lock"))
+}
+
+/// Opens the database. Waits for its lock: closing one returns before sled's own threads have let go of it.
+fn open_database(dir: &Path, cache_bytes: u64) -> sled::Result<sled::Db> {
+    let deadline = Instant::now() + LOCK_HELD;
+    loop {
+        let opened = sled::Config::new()
+            .path(dir)
+            .cache_capacity(cache_bytes)
+            .flush_every_ms(None)
+            .open();
+        match opened {
+            Err(error) if lock_held(&error) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            opened => return opened,
+        }
+    }
+}
 
 impl Mvcc {
     /// Opens the state in `dir`. What cannot be trusted is emptied; Raft then rebuilds it.
     pub(crate) fn open(dir: &Path, cache_bytes: u64) -> io::Result<Mvcc> {
         let mark = disk::boot_id()?;
-        let open = || {
-            sled::Config::new()
-                .path(dir)
-                .cache_capacity(cache_bytes)
-                .flush_every_ms(None)
-                .open()
-        };
         let trusted = |db: &sled::Db| -> sled::Result<bool> {
             Ok(db.open_tree(TREE)?.get(TRUST)?.is_some_and(|m| m == mark))
         };
-        let mut db = open().map_err(io::Error::other);
-        if !matches!(&db, Ok(db) if trusted(db).unwrap_or(false)) {
+        let mut db = open_database(dir, cache_bytes);
+        let held = matches!(&db, Err(error) if lock_held(error));
+        if !held && !matches!(&db, Ok(db) if trusted(db).unwrap_or(false)) {
             drop(db);
             if dir.exists() {
                 std::fs::remove_dir_all(dir)?;
             }
-            db = open().map_err(io::Error::other);
+            db = open_database(dir, cache_bytes);
         }
         let db = db?;
         let tree = db.open_tree(TREE)?;
