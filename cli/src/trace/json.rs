@@ -7,7 +7,9 @@ macro_rules! fields {
     ($($field:ident),* $(,)?) => {
         /// One observation.
         pub fn observation(o: &Observation) -> Value {
-            json!({ $(stringify!($field): o.$field),* })
+            let mut map = serde_json::Map::new();
+            $(map.insert(stringify!($field).to_owned(), json!(o.$field));)*
+            Value::Object(map)
         }
 
         fn fill(o: &mut Observation, value: &Value) -> Result<(), serde_json::Error> {
