@@ -4,8 +4,9 @@
 //! that is the verifier's ([`crate::check`]).
 //!
 //! - `reader`: tables, keys and values with their places, and the words for common mistakes.
-//! - `tables`: `[chain]`, `[[match]]`, `[[hop]]`.
+//! - `tables`: the whole file, `[chain]`, `[[match]]`; `hop`: `[[hop]]`.
 
+mod hop;
 mod reader;
 mod tables;
 

@@ -125,7 +125,7 @@ fn what_is_not_there_is_named_with_the_nearest() {
         (
             "labels = { role = \"web\" }",
             "endpoint = \"web2\"",
-            "8:37 endpoint red/front/web2 does not exist (did you mean \"web1\"?)",
+            "8:38 endpoint red/front/web2 does not exist (did you mean \"web1\"?)",
         ),
         (
             "labels = { role = \"web\" }",
@@ -264,7 +264,7 @@ fn hidden_traffic_is_found() {
     );
     let found = with("\"tcp/80\", \"tcp/23\"", "\"tcp/1-90\", \"tcp/23\"");
     assert!(
-        found[0].starts_with("9:25 tcp/23 is never reached here: match 1 has tcp/1-90"),
+        found[0].starts_with("9:24 tcp/23 is never reached here: match 1 has tcp/1-90"),
         "{found:#?}"
     );
 }
@@ -294,7 +294,7 @@ fn more_rules_than_a_pair_holds_are_refused_also_over_chains() {
         .push(other.expect("well formed").policy.clone());
     let found = refused(&first, &world);
     assert!(
-        found[0].starts_with("9:92 18 rules meet between the same two ends, 16 are possible"),
+        found[0].starts_with("9:100 18 rules meet between the same two ends, 16 are possible"),
         "{found:#?}"
     );
 }

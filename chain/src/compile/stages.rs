@@ -4,6 +4,7 @@
 //! comes takes slots only for itself, and one that goes gives up only its own. The hash leaves out
 //! version and direction: both directions of a flow, and the next version, meet the same instance.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use weft_ebpf_abi as abi;
@@ -46,11 +47,14 @@ pub(super) fn number(order: &[&CarriedVersion<'_>], before: &StageIds) -> StageI
     // be in the kernel while the new ones are written.
     let mut taken: BTreeSet<u32> = before.values().copied().collect();
     for name in wanted {
-        if !ids.contains_key(&name) {
-            let id = hash::number(&[b"stage", name.as_bytes()], |id| taken.contains(&id));
-            taken.insert(id);
-            ids.insert(name, id);
-        }
+        let Entry::Vacant(vacant) = ids.entry(name) else {
+            continue;
+        };
+        let id = hash::number(&[b"stage", vacant.key().as_bytes()], |id| {
+            taken.contains(&id)
+        });
+        taken.insert(id);
+        vacant.insert(id);
     }
     ids
 }

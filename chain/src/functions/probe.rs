@@ -262,20 +262,16 @@ fn echoes(to: SocketAddr) -> io::Result<UdpSocket> {
 }
 
 /// The question with this number: `header` bytes of ICMP (0 for UDP), the number, and padding.
-fn question(socket: &UdpSocket, number: u32, header: usize, size: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0u8; header + size.max(4)];
+fn question(args: &ProbeArgs, number: u32, header: usize) -> Vec<u8> {
+    let mut bytes = vec![0u8; header + args.size.max(4)];
     if header > 0 {
         // RFC 792 and RFC 4443 section 4.1; identifier and checksum are the kernel's.
-        bytes[0] = if socket.peer_addr()?.is_ipv4() {
-            8
-        } else {
-            128
-        };
+        bytes[0] = if args.address.is_ipv4() { 8 } else { 128 };
         let [_, _, high, low] = number.to_be_bytes();
         (bytes[6], bytes[7]) = (high, low);
     }
     bytes[header..header + 4].copy_from_slice(&number.to_be_bytes());
-    Ok(bytes)
+    bytes
 }
 
 /// The number in an answer, and who gave it.
@@ -297,7 +293,7 @@ fn exchange(
     number: u32,
     header: usize,
 ) -> io::Result<Answer> {
-    socket.send(&question(socket, number, header, args.size)?)?;
+    socket.send(&question(args, number, header))?;
     let deadline = Instant::now() + args.timeout;
     let mut buffer = vec![0; 66_000];
     loop {
@@ -344,10 +340,9 @@ fn stream(args: &ProbeArgs, to: SocketAddr, rate: u32) -> Result<ProbeReport, Fu
     for number in 0..total {
         let due = start + gap * number;
         thread::sleep(due.saturating_duration_since(Instant::now()));
-        let bytes = question(&socket, number, 0, args.size).map_err(system("make a datagram"))?;
         report.sent += 1;
         // A refusal (ICMP error of an earlier datagram) is a lost datagram, not the end.
-        if let Err(error) = socket.send(&bytes) {
+        if let Err(error) = socket.send(&question(args, number, 0)) {
             report.error = Some(words(&error));
         }
     }
