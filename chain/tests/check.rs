@@ -130,7 +130,7 @@ fn what_is_not_there_is_named_with_the_nearest() {
         (
             "labels = { role = \"web\" }",
             "cidr = \"10.11.0.0/24\"",
-            "8:33 10.11.0.0/24 is not inside of network red/front (the network is 10.10.0.0/16)",
+            "8:34 10.11.0.0/24 is not inside of network red/front (the network is 10.10.0.0/16)",
         ),
         (
             "select = { role = \"fw\" }",

@@ -121,31 +121,45 @@ fn embedded<'a>(packet: &LaxSlicedPacket<'a>) -> Option<LaxSlicedPacket<'a>> {
         .flatten()
 }
 
-/// Ports of an embedded packet: the first 8 bytes of TCP and UDP, which is all that an error must
-/// carry (RFC 792), so a whole header cannot be asked for.
-fn embedded_facts(packet: &LaxSlicedPacket<'_>) -> Option<Facts> {
-    if let Some(known) = facts(packet) {
-        return Some(Facts {
-            opens: false,
-            ..known
-        });
-    }
-    let payload = packet.ip_payload()?;
-    let port = |at: usize| {
-        Some(u16::from_be_bytes([
-            *payload.payload.get(at)?,
-            *payload.payload.get(at + 1)?,
-        ]))
+/// The same from the first bytes of what IP carries, at least `tcp` bytes of TCP and 8 of UDP: the
+/// parser leaves the first of several fragments alone, and an ICMP error need carry no more than 8
+/// bytes (RFC 792).
+fn raw_facts(packet: &LaxSlicedPacket<'_>, tcp: usize) -> Option<Facts> {
+    let ip = packet.ip_payload()?;
+    let (protocol, bytes) = (ip.ip_number.0, ip.payload);
+    let port = |at: usize| Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]));
+    let shortest = match protocol {
+        TCP => tcp,
+        UDP => 8,
+        _ => {
+            return Some(Facts {
+                protocol,
+                source: 0,
+                destination: 0,
+                opens: false,
+            });
+        }
     };
-    let protocol = payload.ip_number.0;
-    if payload.fragmented || !matches!(protocol, TCP | UDP) {
+    if bytes.len() < shortest {
         return None;
     }
+    // SYN without ACK (RFC 9293 section 3.1: bits 2 and 16 of byte 13).
+    let opens = protocol == TCP && bytes.get(13).is_some_and(|flags| flags & 0x12 == 0x02);
     Some(Facts {
         protocol,
         source: port(0)?,
         destination: port(2)?,
+        opens,
+    })
+}
+
+/// Ports of the packet in an ICMP error; what it opened does not matter any more.
+fn embedded_facts(packet: &LaxSlicedPacket<'_>) -> Option<Facts> {
+    let later = packet.net.as_ref().is_some_and(is_later_fragment);
+    let known = facts(packet).or_else(|| raw_facts(packet, 8).filter(|_| !later))?;
+    Some(Facts {
         opens: false,
+        ..known
     })
 }
 
@@ -183,16 +197,16 @@ impl Rules {
         {
             return Verdict::Allow(rule);
         }
-        // Without a whole transport header only what asks for no port can decide.
-        let known = facts(&packet).unwrap_or_else(|| {
-            let protocol = packet.ip_payload().map_or(0, |p| p.ip_number.0);
-            Facts {
-                protocol,
+        // A first fragment too short for its header cannot be judged (RFC 1858 section 3), and is
+        // treated as what opens a connection to no port.
+        let known = facts(&packet)
+            .or_else(|| raw_facts(&packet, 20))
+            .unwrap_or_else(|| Facts {
+                protocol: packet.ip_payload().map_or(0, |p| p.ip_number.0),
                 source: 0,
                 destination: 0,
                 opens: true,
-            }
-        });
+            });
         self.facts(known, direction)
     }
 

@@ -148,6 +148,7 @@ fn later_fragments_pass_and_cut_first_ones_do_not() {
     assert_eq!(web.judge(&later, Forward), Verdict::Fragment);
     let mut first = tcp(4000, 80, true, false);
     first[14 + 6..14 + 8].copy_from_slice(&0x2000u16.to_be_bytes());
+    assert_eq!(web.judge(&first, Forward), Verdict::Allow(Some(0)));
     assert_eq!(
         web.judge(&first[..14 + 20 + 8], Forward),
         Verdict::Deny(None)
