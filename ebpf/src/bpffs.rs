@@ -31,7 +31,8 @@ pub fn ensure(dir: &Path) -> Result<(), Error> {
     if !point.exists() {
         fs::create_dir_all(&point).map_err(fail("making the folder"))?;
     }
-    if !is_bpffs(&point) && !(dir.exists() && is_bpffs(dir)) {
+    let there = is_bpffs(&point) || (dir.exists() && is_bpffs(dir));
+    if !there {
         mount(
             Some("bpf"),
             &point,

@@ -34,36 +34,28 @@ pub struct Datapath {
     taken_over: bool,
 }
 
-/// Every pinned map with the sizes of its key and value, bytes.
-pub(crate) const MAPS: [(&str, usize, usize); 20] = [
-    ("config", 4, size_of::<abi::NodeConfig>()),
-    ("ports", 4, size_of::<abi::Port>()),
-    (
-        "endpoints",
-        size_of::<abi::EndpointKey>(),
-        size_of::<abi::Endpoint>(),
-    ),
-    ("networks", 4, size_of::<abi::Network>()),
-    (
-        "subnets",
-        size_of::<abi::SubnetKey>(),
-        size_of::<abi::Subnet>(),
-    ),
-    ("nodes", 4, size_of::<abi::Node>()),
-    ("vteps", size_of::<abi::VtepKey>(), 4),
-    ("classes", size_of::<abi::ClassKey>(), 4),
-    ("class_cidrs", 4 + size_of::<abi::ClassCidrKey>(), 4),
-    ("pairs", size_of::<abi::PairKey>(), size_of::<abi::Rules>()),
-    ("stages", 4, size_of::<abi::Stage>()),
-    ("slots", size_of::<abi::SlotKey>(), 4),
-    ("positions", 4, size_of::<abi::Position>()),
-    ("flows", size_of::<abi::FlowKey>(), size_of::<abi::Flow>()),
-    ("drops", 4, 8),
-    ("port_stats", 4, size_of::<abi::PortStats>()),
-    ("trace_filter", 4, size_of::<abi::TraceFilter>()),
-    ("events", 0, 0),
-    ("events_lost", 4, 8),
-    ("decision", 4, size_of::<abi::Decision>()),
+/// Every pinned map.
+pub(crate) const MAPS: [&str; 20] = [
+    "config",
+    "ports",
+    "endpoints",
+    "networks",
+    "subnets",
+    "nodes",
+    "vteps",
+    "classes",
+    "class_cidrs",
+    "pairs",
+    "stages",
+    "slots",
+    "positions",
+    "flows",
+    "drops",
+    "port_stats",
+    "trace_filter",
+    "events",
+    "events_lost",
+    "decision",
 ];
 
 /// The programs by name.
@@ -89,11 +81,10 @@ impl Datapath {
         }
         let taken_over = fits(&maps);
         if !taken_over {
-            clear(&links)?;
             clear(&maps)?;
         }
         let mut loader = EbpfLoader::new();
-        for (name, _, _) in MAPS {
+        for name in MAPS {
             loader.map_pin_path(name, maps.join(name));
         }
         let ebpf = loader
@@ -188,18 +179,30 @@ impl Datapath {
     }
 }
 
-/// Whether the pinned maps are of this ABI and of the shapes that the programs expect.
+/// Whether the pinned maps are of this ABI and are defined as the programs expect.
 fn fits(maps: &Path) -> bool {
     let pinned = |name: &str| MapData::from_pin(maps.join(name));
     let abi = pinned("config").ok().and_then(|data| {
         let config: Array<MapData, P<abi::NodeConfig>> = Array::try_from(Map::Array(data)).ok()?;
         config.get(&0, 0).ok().map(|config| config.0.abi)
     });
+    let Ok(object) = aya_obj::Object::parse(OBJECT) else {
+        return false;
+    };
     abi == Some(abi::ABI_VERSION)
-        && MAPS.iter().all(|(name, key, value)| {
-            pinned(name).and_then(|data| data.info()).is_ok_and(|info| {
-                info.key_size() as usize == *key && info.value_size() as usize == *value
-            })
+        && MAPS.iter().all(|name| {
+            let (Some(wanted), Ok(found)) = (
+                object.maps.get(*name),
+                pinned(name).and_then(|data| data.info()),
+            ) else {
+                return false;
+            };
+            found
+                .map_type()
+                .is_ok_and(|kind| kind as u32 == wanted.map_type())
+                && found.key_size() == wanted.key_size()
+                && found.value_size() == wanted.value_size()
+                && found.max_entries() == wanted.max_entries()
         })
 }
 

@@ -4,4 +4,6 @@ mod bed;
 mod chain;
 mod endpoint;
 mod keeper;
+mod model;
+mod neighbour;
 mod overlay;

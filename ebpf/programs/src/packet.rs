@@ -115,7 +115,7 @@ pub fn internet(skb: *mut __sk_buff, p: &mut Packet) -> u32 {
         }
         let ihl = ((ip[0] & 15) as u32) * 4;
         let total = be16(&ip, 2) as u32;
-        if ihl < 20 || total < ihl {
+        if ihl < 20 || (total != 0 && total < ihl) {
             return DropReason::Malformed as u32;
         }
         p.src = mapped([ip[12], ip[13], ip[14], ip[15]]);
@@ -124,7 +124,8 @@ pub fn internet(skb: *mut __sk_buff, p: &mut Packet) -> u32 {
         p.proto = ip[9];
         p.later_fragment = (be16(&ip, 6) & 0x1fff != 0) as u8;
         p.l4 = ETH_LEN + ihl;
-        end = ETH_LEN + total;
+        // Zero: longer than 64 KiB, which local segmentation offload makes.
+        end = if total == 0 { p.len } else { ETH_LEN + total };
     } else if p.ethertype == ETH_P_IPV6 {
         let mut ip = [0u8; 40];
         if !load(skb, ETH_LEN, &mut ip) || ip[0] >> 4 != 6 {
@@ -138,16 +139,12 @@ pub fn internet(skb: *mut __sk_buff, p: &mut Packet) -> u32 {
         }
         p.proto = ip[6];
         p.l4 = ETH_LEN + 40;
-        end = ETH_LEN + 40 + be16(&ip, 4) as u32;
-        if p.proto == 44 {
-            // RFC 8200 section 4.5
-            let mut fragment = [0u8; 8];
-            if !load(skb, p.l4, &mut fragment) {
-                return DropReason::Malformed as u32;
-            }
-            p.proto = fragment[0];
-            p.later_fragment = (be16(&fragment, 2) & 0xfff8 != 0) as u8;
-            p.l4 += 8;
+        let payload = be16(&ip, 4) as u32;
+        // Zero: a jumbogram (RFC 2675), which local segmentation offload makes.
+        end = if payload == 0 { p.len } else { p.l4 + payload };
+        let bad = extensions(skb, p);
+        if bad != 0 {
+            return bad;
         }
     } else {
         return DropReason::UnsupportedProtocol as u32;
@@ -162,13 +159,63 @@ pub fn internet(skb: *mut __sk_buff, p: &mut Packet) -> u32 {
     0
 }
 
+/// Extension headers that are walked; more are refused, so that none hides the transport from a chain.
+const EXTENSIONS_MAX: u32 = 6;
+
+/// Hop-by-hop, routing, fragment, authentication, destination options (RFC 8200 section 4.1).
+#[inline(always)]
+fn is_extension(proto: u8) -> bool {
+    proto == 0 || proto == 43 || proto == 44 || proto == 51 || proto == 60
+}
+
+/// Walks the extension headers to the transport. 0, or a [`DropReason`] as a number.
+#[inline(always)]
+fn extensions(skb: *mut __sk_buff, p: &mut Packet) -> u32 {
+    let mut passed = 0;
+    while passed < EXTENSIONS_MAX {
+        if !is_extension(p.proto) {
+            return 0;
+        }
+        let mut header = [0u8; 8];
+        if !load(skb, p.l4, &mut header) {
+            return DropReason::Malformed as u32;
+        }
+        let length = header[1] as u32;
+        if p.proto == 44 {
+            p.later_fragment = (be16(&header, 2) & 0xfff8 != 0) as u8;
+            p.l4 += 8;
+        } else if p.proto == 51 {
+            p.l4 += (length + 2) * 4;
+        } else {
+            p.l4 += (length + 1) * 8;
+        }
+        p.proto = header[0];
+        if p.later_fragment != 0 {
+            // What the fragment header names must be the transport, or nobody can tell which it is.
+            return if is_extension(p.proto) {
+                DropReason::Frag as u32
+            } else {
+                0
+            };
+        }
+        passed += 1;
+    }
+    if is_extension(p.proto) {
+        DropReason::Malformed as u32
+    } else {
+        0
+    }
+}
+
+/// A first fragment or packet too short for its transport header is refused (RFC 1858): what follows in
+/// the frame is not part of it.
 #[inline(always)]
 fn transport(skb: *mut __sk_buff, p: &mut Packet, end: u32) -> u32 {
     let l4 = p.l4;
     let mut first = 0u64;
     if p.proto == PROTO_TCP {
         let mut tcp = [0u8; 20];
-        if !load(skb, l4, &mut tcp) {
+        if end < l4 + 20 || !load(skb, l4, &mut tcp) {
             return DropReason::Malformed as u32;
         }
         p.sport = be16(&tcp, 0);
@@ -184,7 +231,7 @@ fn transport(skb: *mut __sk_buff, p: &mut Packet, end: u32) -> u32 {
         first = be32(&tcp, 8) as u64;
     } else if p.proto == PROTO_UDP {
         let mut udp = [0u8; 8];
-        if !load(skb, l4, &mut udp) {
+        if end < l4 + 8 || !load(skb, l4, &mut udp) {
             return DropReason::Malformed as u32;
         }
         p.sport = be16(&udp, 0);
@@ -195,7 +242,7 @@ fn transport(skb: *mut __sk_buff, p: &mut Packet, end: u32) -> u32 {
         }
     } else if p.proto == PROTO_ICMP || p.proto == PROTO_ICMP6 {
         let mut icmp = [0u8; 8];
-        if !load(skb, l4, &mut icmp) {
+        if end < l4 + 8 || !load(skb, l4, &mut icmp) {
             return DropReason::Malformed as u32;
         }
         p.icmp_type = icmp[0];

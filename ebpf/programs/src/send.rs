@@ -2,7 +2,7 @@
 //! is ever written.
 
 use aya_ebpf::{
-    bindings::{BPF_F_TUNINFO_IPV6, bpf_tunnel_key},
+    bindings::{BPF_F_DONT_FRAGMENT, BPF_F_TUNINFO_IPV6, bpf_tunnel_key},
     helpers::generated::{
         bpf_redirect, bpf_redirect_peer, bpf_skb_change_type, bpf_skb_set_tunnel_key,
         bpf_skb_store_bytes,
@@ -78,8 +78,14 @@ pub fn tunnel(skb: Skb, p: &mut Packet, node: u32) -> i32 {
         BPF_F_TUNINFO_IPV6 as u64
     };
     // SAFETY: `key` is of this stack frame.
-    let bad =
-        unsafe { bpf_skb_set_tunnel_key(skb, &mut key, size_of::<bpf_tunnel_key>() as u32, flags) };
+    let bad = unsafe {
+        bpf_skb_set_tunnel_key(
+            skb,
+            &mut key,
+            size_of::<bpf_tunnel_key>() as u32,
+            flags | BPF_F_DONT_FRAGMENT as u64,
+        )
+    };
     if bad != 0 {
         return report::drop(p, DropReason::TunnelKey as u32);
     }
@@ -239,7 +245,9 @@ fn by_subnet(skb: Skb, p: &mut Packet, own: u32) -> i32 {
     if !given || half(&inside, false) != half(net, false) || half(&inside, true) != half(net, true)
     {
         let vtep = VtepKey { addr: p.dst };
-        let reason = if unsafe { maps::VTEPS.get(&vtep) }.is_some() {
+        let reason = if is_gateway6(p) {
+            DropReason::GatewayService
+        } else if unsafe { maps::VTEPS.get(&vtep) }.is_some() {
             DropReason::NodeAddress
         } else {
             DropReason::NoRoute
@@ -263,6 +271,12 @@ fn by_subnet(skb: Skb, p: &mut Packet, own: u32) -> i32 {
 #[inline(always)]
 fn is_gateway(p: &Packet, gateway: &[u8; 16]) -> bool {
     half(&p.dst, true) == half(gateway, true) && half(&p.dst, false) == half(gateway, false)
+}
+
+/// fe80::1, the IPv6 gateway of every network.
+#[inline(always)]
+fn is_gateway6(p: &Packet) -> bool {
+    half(&p.dst, false) == 0xfe80_0000_0000_0000u64.to_be() && half(&p.dst, true) == 1u64.to_be()
 }
 
 /// The first `len` bits of an address.

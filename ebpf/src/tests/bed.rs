@@ -70,16 +70,11 @@ impl Bed {
         self.sync();
     }
 
-    pub fn from_container(&mut self, packet: &[u8]) -> (Decision, Vec<u8>) {
+    pub fn send(&mut self, packet: &[u8]) -> (Decision, Vec<u8>) {
         self.run("from_container", packet, 0, 0)
     }
 
-    pub fn from_overlay(
-        &mut self,
-        packet: &[u8],
-        vni: u32,
-        sender: Ipv4Addr,
-    ) -> (Decision, Vec<u8>) {
+    pub fn arrive(&mut self, packet: &[u8], vni: u32, sender: Ipv4Addr) -> (Decision, Vec<u8>) {
         self.run("from_overlay_test", packet, vni, u32::from(sender))
     }
 

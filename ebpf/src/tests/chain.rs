@@ -95,19 +95,19 @@ fn a_matching_packet_goes_to_the_hop_and_others_do_not() {
     let mut bed = Bed::new();
     with_chain(&mut bed, 1);
     let eth = (CLIENT_MAC, GATEWAY_MAC);
-    let (decision, out) = bed.from_container(&tcp(eth, (CLIENT, REMOTE), (4000, 80)));
+    let (decision, out) = bed.send(&tcp(eth, (CLIENT, REMOTE), (4000, 80)));
     assert_eq!(
         (decision.action, decision.target, decision.steer),
         (ACTION_LOCAL, 321, FORWARD)
     );
     assert_eq!(out[..6], steer_mac(FORWARD));
     assert_eq!(out[6..12], port_mac(11));
-    let (decision, _) = bed.from_container(&tcp(eth, (CLIENT, REMOTE), (4000, 81)));
+    let (decision, _) = bed.send(&tcp(eth, (CLIENT, REMOTE), (4000, 81)));
     assert_eq!(
         (decision.action, decision.target, decision.steer),
         (ACTION_TUNNEL, 2, 0)
     );
-    let (decision, _) = bed.from_container(&udp(eth, (CLIENT, REMOTE), (4000, 80)));
+    let (decision, _) = bed.send(&udp(eth, (CLIENT, REMOTE), (4000, 80)));
     assert_eq!((decision.action, decision.steer), (ACTION_TUNNEL, 0));
 }
 
@@ -116,7 +116,7 @@ fn a_hop_elsewhere_is_reached_over_the_tunnel_with_its_position() {
     let mut bed = Bed::new();
     with_chain(&mut bed, 3);
     let packet = tcp((CLIENT_MAC, GATEWAY_MAC), (CLIENT, OTHER), (4000, 80));
-    let (decision, out) = bed.from_container(&packet);
+    let (decision, out) = bed.send(&packet);
     assert_eq!(
         (decision.action, decision.target, decision.steer),
         (ACTION_TUNNEL, 3, FORWARD)
@@ -134,7 +134,7 @@ fn what_arrives_for_the_hop_enters_it_by_its_direction() {
             (CLIENT, REMOTE),
             (4000, 80),
         );
-        let (decision, out) = bed.from_overlay(&packet, VNI, SENDER);
+        let (decision, out) = bed.arrive(&packet, VNI, SENDER);
         assert_eq!((decision.action, decision.target), (ACTION_LOCAL, ifindex));
         assert_eq!(out, packet, "the frame keeps position and predecessor");
     }
@@ -150,7 +150,7 @@ fn what_leaves_the_hop_goes_to_its_destination_by_the_ports_direction_only() {
         (4000, 80),
     );
     bed.enter_at(hop_port(22));
-    let (decision, out) = bed.from_container(&forward);
+    let (decision, out) = bed.send(&forward);
     assert_eq!(
         (decision.action, decision.target, decision.steer),
         (ACTION_TUNNEL, 2, END_FORWARD)
@@ -159,7 +159,7 @@ fn what_leaves_the_hop_goes_to_its_destination_by_the_ports_direction_only() {
     assert_eq!(out[6..12], port_mac(22));
     // By the port it entered, with the same header: not this hop's to send.
     bed.enter_at(hop_port(21));
-    let (decision, _) = bed.from_container(&forward);
+    let (decision, _) = bed.send(&forward);
     assert_eq!(decision.reason, DropReason::HopStray as u32);
     // With both addresses swapped it is the hop's own answer, and goes back.
     let answer = tcp(
@@ -167,22 +167,16 @@ fn what_leaves_the_hop_goes_to_its_destination_by_the_ports_direction_only() {
         (REMOTE, OTHER),
         (80, 4000),
     );
-    let (decision, _) = bed.from_container(&answer);
+    let (decision, _) = bed.send(&answer);
     assert_eq!(
         (decision.action, decision.target, decision.steer),
         (ACTION_LOCAL, 312, END_REVERSE)
     );
     // Anything else from a hop is nobody's.
     let stray = tcp(([1; 6], GATEWAY_MAC), (CLIENT, REMOTE), (4000, 80));
-    assert_eq!(
-        bed.from_container(&stray).0.reason,
-        DropReason::HopStray as u32
-    );
+    assert_eq!(bed.send(&stray).0.reason, DropReason::HopStray as u32);
     let unknown = tcp((port_mac(11), steer_mac(80)), (CLIENT, REMOTE), (4000, 80));
-    assert_eq!(
-        bed.from_container(&unknown).0.reason,
-        DropReason::UnknownSteer as u32
-    );
+    assert_eq!(bed.send(&unknown).0.reason, DropReason::UnknownSteer as u32);
 }
 
 #[test]
@@ -195,23 +189,19 @@ fn the_end_of_the_chain_remembers_the_way_back() {
     let reply = tcp((CLIENT_MAC, GATEWAY_MAC), (CLIENT, REMOTE), (80, 4000));
     let mut plain = reply.clone();
     plain[47] = 0x10; // ACK instead of SYN: not the beginning of a flow
-    assert_eq!(
-        bed.from_container(&plain).0.steer,
-        0,
-        "nothing is remembered yet"
-    );
+    assert_eq!(bed.send(&plain).0.steer, 0, "nothing is remembered yet");
     let arriving = tcp(
         (port_mac(9), steer_mac(END_FORWARD)),
         (REMOTE, CLIENT),
         (4000, 80),
     );
-    let (decision, out) = bed.from_overlay(&arriving, VNI, SENDER);
+    let (decision, out) = bed.arrive(&arriving, VNI, SENDER);
     assert_eq!((decision.action, decision.target), (ACTION_LOCAL, LO));
     assert_eq!(
         (&out[..6], &out[6..12]),
         (&CLIENT_MAC[..], &GATEWAY_MAC[..])
     );
-    let (decision, _) = bed.from_container(&plain);
+    let (decision, _) = bed.send(&plain);
     assert_eq!(
         (decision.action, decision.target, decision.steer),
         (ACTION_TUNNEL, 3, REVERSE)
@@ -238,7 +228,7 @@ fn a_reply_without_memory_takes_the_instance_that_the_hash_gives() {
     );
     bed.sync();
     let reply = tcp((CLIENT_MAC, GATEWAY_MAC), (CLIENT, REMOTE), (80, 4000));
-    let (decision, _) = bed.from_container(&reply);
+    let (decision, _) = bed.send(&reply);
     assert_eq!((decision.target, decision.steer), (3, REVERSE));
 }
 
@@ -249,13 +239,10 @@ fn a_hop_without_instances_drops_or_is_passed_by() {
     let packet = tcp((CLIENT_MAC, GATEWAY_MAC), (CLIENT, REMOTE), (4000, 80));
     bed.tables.stages.get_mut(&100).unwrap().slots = 0;
     bed.sync();
-    assert_eq!(
-        bed.from_container(&packet).0.reason,
-        DropReason::NoInstance as u32
-    );
+    assert_eq!(bed.send(&packet).0.reason, DropReason::NoInstance as u32);
     bed.tables.stages.get_mut(&100).unwrap().flags = STAGE_BYPASS;
     bed.sync();
-    let (decision, _) = bed.from_container(&packet);
+    let (decision, _) = bed.send(&packet);
     assert_eq!(
         (decision.action, decision.target, decision.steer),
         (ACTION_TUNNEL, 2, 0)
@@ -268,8 +255,5 @@ fn a_later_fragment_never_slips_past_a_chain() {
     with_chain(&mut bed, 1);
     let mut fragment = tcp((CLIENT_MAC, GATEWAY_MAC), (CLIENT, REMOTE), (4000, 80));
     fragment[20..22].copy_from_slice(&100u16.to_be_bytes());
-    assert_eq!(
-        bed.from_container(&fragment).0.reason,
-        DropReason::Frag as u32
-    );
+    assert_eq!(bed.send(&fragment).0.reason, DropReason::Frag as u32);
 }

@@ -20,7 +20,7 @@ fn dropped(decision: Decision, reason: DropReason) {
 fn a_neighbour_on_the_node_gets_the_packet_with_its_own_mac() {
     let mut bed = Bed::new();
     let packet = tcp((CLIENT_MAC, GATEWAY_MAC), (CLIENT, OTHER), (4000, 80));
-    let (decision, out) = bed.from_container(&packet);
+    let (decision, out) = bed.send(&packet);
     assert_eq!(
         (decision.action, decision.target, decision.vni),
         (ACTION_LOCAL, 312, VNI)
@@ -34,7 +34,7 @@ fn a_neighbour_on_the_node_gets_the_packet_with_its_own_mac() {
 fn another_nodes_subnet_goes_over_the_tunnel_unchanged() {
     let mut bed = Bed::new();
     let packet = udp((CLIENT_MAC, GATEWAY_MAC), (CLIENT, REMOTE), (4000, 53));
-    let (decision, out) = bed.from_container(&packet);
+    let (decision, out) = bed.send(&packet);
     assert_eq!(
         (decision.action, decision.target, decision.vni),
         (ACTION_TUNNEL, 2, VNI)
@@ -54,7 +54,7 @@ fn what_cannot_be_delivered_is_dropped_with_its_reason() {
         (to(192, 0, 2, 12), DropReason::NodeAddress),
         (to(8, 8, 8, 8), DropReason::NoRoute),
     ] {
-        let (decision, _) = bed.from_container(&packet);
+        let (decision, _) = bed.send(&packet);
         dropped(decision, reason);
     }
     let drops = bed.datapath.drops().unwrap();
@@ -65,19 +65,17 @@ fn what_cannot_be_delivered_is_dropped_with_its_reason() {
 #[test]
 fn a_forged_sender_is_dropped() {
     let mut bed = Bed::new();
-    let (decision, _) =
-        bed.from_container(&tcp((OTHER_MAC, GATEWAY_MAC), (CLIENT, OTHER), (1, 80)));
+    let (decision, _) = bed.send(&tcp((OTHER_MAC, GATEWAY_MAC), (CLIENT, OTHER), (1, 80)));
     dropped(decision, DropReason::SpoofedMac);
-    let (decision, _) =
-        bed.from_container(&tcp((CLIENT_MAC, GATEWAY_MAC), (OTHER, REMOTE), (1, 80)));
+    let (decision, _) = bed.send(&tcp((CLIENT_MAC, GATEWAY_MAC), (OTHER, REMOTE), (1, 80)));
     dropped(decision, DropReason::SpoofedAddress);
-    let (decision, _) = bed.from_container(&tcp((CLIENT_MAC, OTHER_MAC), (CLIENT, OTHER), (1, 80)));
+    let (decision, _) = bed.send(&tcp((CLIENT_MAC, OTHER_MAC), (CLIENT, OTHER), (1, 80)));
     dropped(decision, DropReason::ForeignMac);
-    let (decision, _) = bed.from_container(&tcp((CLIENT_MAC, [0xff; 6]), (CLIENT, OTHER), (1, 80)));
+    let (decision, _) = bed.send(&tcp((CLIENT_MAC, [0xff; 6]), (CLIENT, OTHER), (1, 80)));
     dropped(decision, DropReason::Multicast);
     // A container cannot step into a chain by writing a steering address itself.
     let forged = tcp((CLIENT_MAC, steer_mac(40)), (CLIENT, OTHER), (1, 80));
-    dropped(bed.from_container(&forged).0, DropReason::ForeignMac);
+    dropped(bed.send(&forged).0, DropReason::ForeignMac);
 }
 
 #[test]
@@ -85,14 +83,14 @@ fn short_and_foreign_frames_are_dropped() {
     let mut bed = Bed::new();
     let whole = tcp((CLIENT_MAC, GATEWAY_MAC), (CLIENT, OTHER), (1, 80));
     for cut in [40, 53] {
-        dropped(bed.from_container(&whole[..cut]).0, DropReason::Malformed);
+        dropped(bed.send(&whole[..cut]).0, DropReason::Malformed);
     }
     let mut lldp = whole.clone();
     lldp[12..14].copy_from_slice(&[0x88, 0xcc]);
-    dropped(bed.from_container(&lldp).0, DropReason::UnsupportedProtocol);
+    dropped(bed.send(&lldp).0, DropReason::UnsupportedProtocol);
     bed.tables.ports.remove(&LO);
     bed.sync();
-    dropped(bed.from_container(&whole).0, DropReason::UnknownPort);
+    dropped(bed.send(&whole).0, DropReason::UnknownPort);
 }
 
 fn arp(sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
@@ -110,7 +108,7 @@ fn arp(sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
 #[test]
 fn arp_is_answered_with_the_gateways_mac_but_probes_never() {
     let mut bed = Bed::new();
-    let (decision, out) = bed.from_container(&arp(CLIENT, Ipv4Addr::new(10, 10, 77, 7)));
+    let (decision, out) = bed.send(&arp(CLIENT, Ipv4Addr::new(10, 10, 77, 7)));
     assert_eq!((decision.action, decision.target), (ACTION_ANSWER, LO));
     let mut expected = Vec::new();
     expected.extend(CLIENT_MAC);
@@ -122,18 +120,11 @@ fn arp_is_answered_with_the_gateways_mac_but_probes_never() {
     expected.extend(CLIENT.octets());
     assert_eq!(out, expected);
     for (sender, target) in [(Ipv4Addr::UNSPECIFIED, CLIENT), (CLIENT, CLIENT)] {
-        assert_eq!(
-            bed.from_container(&arp(sender, target)).0.action,
-            ACTION_IGNORE
-        );
+        assert_eq!(bed.send(&arp(sender, target)).0.action, ACTION_IGNORE);
     }
+    dropped(bed.send(&arp(OTHER, CLIENT)).0, DropReason::SpoofedAddress);
     dropped(
-        bed.from_container(&arp(OTHER, CLIENT)).0,
-        DropReason::SpoofedAddress,
-    );
-    dropped(
-        bed.from_container(&arp(CLIENT, Ipv4Addr::new(8, 8, 8, 8)))
-            .0,
+        bed.send(&arp(CLIENT, Ipv4Addr::new(8, 8, 8, 8))).0,
         DropReason::NoRoute,
     );
 }

@@ -62,7 +62,7 @@ fn prefixes_are_kept_too() {
 fn a_restarted_agent_takes_the_maps_over_with_what_they_hold() {
     let mut bed = Bed::new();
     let packet = tcp((CLIENT_MAC, GATEWAY_MAC), (CLIENT, OTHER), (4000, 80));
-    bed.from_container(&packet);
+    bed.send(&packet);
     bed.reopen();
     assert!(bed.datapath.taken_over());
     assert_eq!(bed.datapath.observe().unwrap(), bed.tables);
@@ -93,7 +93,7 @@ async fn only_packets_that_the_filter_chooses_are_told() {
     let mut bed = Bed::new();
     let mut events = bed.datapath.events().unwrap();
     let eth = (CLIENT_MAC, GATEWAY_MAC);
-    bed.from_container(&tcp(eth, (CLIENT, OTHER), (4000, 80)));
+    bed.send(&tcp(eth, (CLIENT, OTHER), (4000, 80)));
     let filter = TraceFilter {
         mode: 1,
         vni: VNI,
@@ -103,9 +103,9 @@ async fn only_packets_that_the_filter_chooses_are_told() {
         ..TraceFilter::default()
     };
     bed.datapath.set_trace_filter(filter).unwrap();
-    bed.from_container(&tcp(eth, (CLIENT, OTHER), (4000, 81)));
-    bed.from_container(&tcp(eth, (CLIENT, REMOTE), (4000, 80)));
-    bed.from_container(&tcp(eth, (CLIENT, OTHER), (4001, 80)));
+    bed.send(&tcp(eth, (CLIENT, OTHER), (4000, 81)));
+    bed.send(&tcp(eth, (CLIENT, REMOTE), (4000, 80)));
+    bed.send(&tcp(eth, (CLIENT, OTHER), (4001, 80)));
     let mut points = Vec::new();
     for _ in 0..2 {
         let event = tokio::time::timeout(Duration::from_secs(5), events.next())

@@ -12,7 +12,7 @@ const NODE_2: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 12);
 fn a_plain_packet_is_delivered_with_the_endpoints_mac() {
     let mut bed = Bed::new();
     let packet = tcp((OTHER_MAC, GATEWAY_MAC), (REMOTE, OTHER), (4000, 80));
-    let (decision, out) = bed.from_overlay(&packet, VNI, NODE_2);
+    let (decision, out) = bed.arrive(&packet, VNI, NODE_2);
     assert_eq!(
         (decision.action, decision.target, decision.vni),
         (ACTION_LOCAL, 312, VNI)
@@ -33,7 +33,7 @@ fn strangers_foreign_networks_and_foreign_addresses_are_dropped() {
         (&elsewhere, VNI, NODE_2, DropReason::NoEndpoint),
         (&position, VNI, NODE_2, DropReason::UnknownSteer),
     ] {
-        let (decision, _) = bed.from_overlay(packet, vni, sender);
+        let (decision, _) = bed.arrive(packet, vni, sender);
         assert_eq!(DropReason::from_number(decision.reason as u8), Some(reason));
     }
 }
@@ -60,6 +60,6 @@ fn equal_addresses_in_two_networks_never_meet() {
     );
     bed.sync();
     let packet = tcp((OTHER_MAC, GATEWAY_MAC), (REMOTE, OTHER), (4000, 80));
-    assert_eq!(bed.from_overlay(&packet, VNI, NODE_2).0.target, 312);
-    assert_eq!(bed.from_overlay(&packet, blue, NODE_2).0.target, 412);
+    assert_eq!(bed.arrive(&packet, VNI, NODE_2).0.target, 312);
+    assert_eq!(bed.arrive(&packet, blue, NODE_2).0.target, 412);
 }
