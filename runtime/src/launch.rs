@@ -185,6 +185,8 @@ fn first_process(
     streams: &Streams,
 ) -> Failure {
     let ready = (|| {
+        // At once: until then it holds the pipe on which the shim's caller waits for the end of the shim's words.
+        connect(streams)?;
         set_pdeathsig(Signal::SIGKILL).step("ask to end with the shim")?;
         match channel.receive()? {
             Some(Message::Mapped) => {}
@@ -211,7 +213,6 @@ fn first_process(
             None => sys::exit_now(1),
             other => return Err(unexpected(other.as_ref())),
         }
-        connect(streams)?;
         privileges::drop_to(program.capabilities)?;
         privileges::settle()
     })();

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -124,7 +124,8 @@ impl Runtime {
         let read = child
             .stdout
             .take()
-            .map_or(Ok(0), |mut out| out.read_to_string(&mut text));
+            // One line, not to the end: what the shim makes may hold the pipe for longer.
+            .map_or(Ok(0), |out| BufReader::new(out).read_line(&mut text));
         child.wait().and(read).map_err(Error::io("run", exe))?;
         serde_json::from_str(&text).map_err(|_| {
             let said = fs::read_to_string(dir.join(DIAGNOSTICS)).unwrap_or_default();

@@ -1,0 +1,5 @@
+//! Tests with real containers; they need root. The shim is this crate's example of that name.
+
+mod life;
+mod support;
+mod walls;

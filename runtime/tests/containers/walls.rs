@@ -1,0 +1,239 @@
+//! What a container can see, touch and use: each wall is tried from inside.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use crate::support::{Place, alive, container, sh, wait_until};
+use weft_overlay::documents::Resources;
+use weft_runtime::State;
+
+fn say(place: &Place, script: &str) -> String {
+    let (code, log) = place.output(&sh("c", script));
+    assert_eq!(code, 0, "{script}: {log}");
+    log
+}
+
+#[test]
+fn secrets_sockets_and_state_are_not_there() {
+    let place = Place::new();
+    assert_eq!(
+        say(&place, "cat /etc/shadow /etc/gshadow | wc -c").trim(),
+        "0"
+    );
+    let found = say(&place, "find /run /var /root /home /tmp -type s -o -type f");
+    assert_eq!(found, "");
+    let root = place.root.display();
+    let inside = say(
+        &place,
+        &format!("ls {root}/secret {root}/state {root}/run; wc -c < {root}/secret-file"),
+    );
+    assert_eq!(inside.lines().last().unwrap().trim(), "0", "{inside}");
+    assert!(
+        !inside.contains("key") && !inside.contains("containers"),
+        "{inside}"
+    );
+    let keys = say(&place, "cat /etc/ssh/ssh_host_*_key 2>/dev/null | wc -c");
+    assert_eq!(keys.trim(), "0");
+    let mounts = say(&place, "cut -d' ' -f5 /proc/self/mountinfo");
+    assert!(
+        !mounts.contains(&format!("{root}/run/")),
+        "the stage is seen: {mounts}"
+    );
+    assert!(!mounts.contains("/sys/fs/"), "{mounts}");
+}
+
+#[test]
+fn only_its_own_processes_and_identity() {
+    let place = Place::new();
+    assert_eq!(
+        say(&place, "echo $$; hostname; cat /etc/hostname; id -u"),
+        "1\nbox\nbox\n0\n"
+    );
+    assert_eq!(say(&place, "ls -d /proc/[0-9]* | head -1"), "/proc/1\n");
+    assert!(say(&place, "ls /sys/class/net").trim() == "lo");
+    assert_eq!(
+        say(&place, "cat /sys/class/net/lo/flags").trim(),
+        "0x9",
+        "loopback is not up"
+    );
+}
+
+#[test]
+fn root_is_an_unprivileged_user_of_the_host() {
+    let place = Place::new();
+    let pid = place.started("c", &["sleep", "1000"]);
+    let map = fs::read_to_string(format!("/proc/{pid}/uid_map")).unwrap();
+    let fields: Vec<u64> = map.split_whitespace().map(|f| f.parse().unwrap()).collect();
+    assert!(
+        fields[0] == 0 && fields[1] >= 1_000_000 && fields[2] == 65536,
+        "{map}"
+    );
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let user = format!("Uid:\t{0}\t{0}\t{0}\t{0}", fields[1]);
+    assert!(status.contains(&user), "{status}");
+    assert!(
+        status.contains("CapEff:\t0000000000000000")
+            && status.contains("CapBnd:\t0000000000000000"),
+        "{status}"
+    );
+    assert!(
+        status.contains("NoNewPrivs:\t1") && status.contains("Groups:\t \n"),
+        "{status}"
+    );
+    assert!(place.runtime.list().unwrap()[0].user_namespace);
+}
+
+#[test]
+fn the_root_cannot_be_written_and_its_own_folders_can() {
+    let place = Place::new();
+    let script = "for f in / /etc /usr /dev /.weft /proc/sys/kernel/hostname /proc/sys/net/ipv4/ip_forward; do \
+                  if [ -d $f ]; then f=$f/new; fi; (echo x > $f) 2>/dev/null && echo wrote $f; done; \
+                  for d in /run /var /var/tmp /root /home /tmp /dev/shm /run/lock; do echo x > $d/new || exit 1; done; \
+                  echo x > /dev/null; echo to-stderr > /dev/stderr; mount -o remount,rw / 2>/dev/null && echo remounted; \
+                  umount /proc 2>/dev/null && echo unmounted; true";
+    assert_eq!(say(&place, script), "to-stderr\n");
+    let outside: Vec<&str> = ["/new", "/etc/new", "/tmp/new", "/var/new"]
+        .into_iter()
+        .filter(|p| fs::exists(p).unwrap())
+        .collect();
+    assert!(outside.is_empty(), "{outside:?}");
+}
+
+#[test]
+fn covers_hold_in_a_namespace_of_the_containers_own() {
+    let place = Place::new();
+    // With all capabilities of a user namespace of its own, it still lifts no cover.
+    let script = "unshare -Urm /bin/sh -c 'umount /etc/shadow; umount /proc; umount /tmp; umount /var; cat /etc/shadow | wc -c; ls /var/lib | wc -l' 2>/dev/null || echo 0";
+    let said = say(&place, script);
+    assert!(said.split_whitespace().all(|n| n == "0"), "{said}");
+}
+
+#[test]
+fn weft_is_there_and_the_environment_is_small() {
+    let place = Place::new();
+    let (code, log) = place.output(&container("c", &["/.weft"]));
+    assert_eq!((code, log.as_str()), (2, "usage: shim shim --dir DIR\n"));
+    let mut config = container("c", &["env"]);
+    config.env = BTreeMap::from([("COLOUR".to_owned(), "green".to_owned())]);
+    let (_, log) = place.output(&config);
+    let mut lines: Vec<&str> = log.lines().map(|l| l.split_once('=').unwrap().0).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["COLOUR", "HOME", "HOSTNAME", "PATH"], "{log}");
+}
+
+#[test]
+fn no_descriptor_of_the_shim_is_inherited() {
+    let place = Place::new();
+    let said = say(
+        &place,
+        "ls -l /proc/1/fd | tail -n +2 | wc -l; ls -l /proc/1/fd; grep -E 'Sig(Ign|Blk)' /proc/1/status",
+    );
+    assert_eq!(said.lines().next().unwrap().trim(), "3", "{said}");
+    assert!(
+        said.contains("SigBlk:\t0000000000000000") && said.contains("SigIgn:\t0000000000000000"),
+        "{said}"
+    );
+}
+
+const PACKET: &str =
+    "import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 3); print('raw')";
+
+#[tokio::test]
+async fn net_raw_is_there_when_asked_for_only() {
+    let place = Place::new();
+    let python = ["python3", "-c", PACKET];
+    let (code, log) = place.output(&container("without", &python));
+    assert!(
+        code != 0 && log.contains("Operation not permitted"),
+        "{log}"
+    );
+    let mut config = container("with", &["sleep", "1000"]);
+    config.capabilities = vec!["NET_RAW".to_owned()];
+    place.runtime.create(&config).unwrap();
+    place.runtime.start("with").unwrap();
+    assert_eq!(place.exec("with", &python, "").await.1, "raw\n");
+    let (_, status, _) = place
+        .exec("with", &["grep", "Cap", "/proc/self/status"], "")
+        .await;
+    assert_eq!(status.matches("0000000000002000").count(), 5, "{status}");
+}
+
+#[test]
+fn any_group_may_ping() {
+    let place = Place::new();
+    let said = say(&place, "cat /proc/sys/net/ipv4/ping_group_range");
+    assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["0", "65535"]);
+}
+
+#[test]
+fn limits_are_held_by_the_kernel() {
+    let place = Place::new();
+    let mut config = container("c", &["sleep", "1000"]);
+    config.resources = Resources {
+        cpus: Some(0.5),
+        memory: Some(64 << 20),
+        pids: Some(10),
+    };
+    place.runtime.create(&config).unwrap();
+    place.runtime.start("c").unwrap();
+    let read = |file: &str| {
+        let found = place
+            .cgroups()
+            .into_iter()
+            .map(|d| d.join("c").join(file))
+            .find(|p| p.exists());
+        found.map(|p| fs::read_to_string(p).unwrap().trim().to_owned())
+    };
+    let either = |a: &str, b: &str| read(a).or_else(|| read(b));
+    assert_eq!(
+        either("memory.max", "memory.limit_in_bytes").as_deref(),
+        Some("67108864")
+    );
+    assert_eq!(read("pids.max").as_deref(), Some("10"));
+    let cpu = either("cpu.max", "cpu.cfs_quota_us").unwrap();
+    assert!(cpu.starts_with("50000"), "{cpu}");
+    place.runtime.delete("c").unwrap();
+
+    let mut bomb = sh(
+        "c",
+        "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 1000 & done; echo all",
+    );
+    bomb.resources.pids = Some(8);
+    let (_, log) = place.output(&bomb);
+    assert!(log.to_lowercase().contains("fork"), "{log}");
+    let mut hog = container("c", &["python3", "-c", "print(len(bytearray(200 << 20)))"]);
+    hog.resources.memory = Some(64 << 20);
+    assert_eq!(
+        place.output(&hog).0,
+        137,
+        "the kernel did not stop it at its limit"
+    );
+}
+
+#[test]
+fn what_ignores_everything_dies_with_its_shim() {
+    let place = Place::new();
+    // It takes back its wish to be killed with the shim; the runtime ends it by its cgroup.
+    let script = "import ctypes, signal, time\nctypes.CDLL(None).prctl(1, 0)\nsignal.signal(15, signal.SIG_IGN)\nprint('up', flush=True)\ntime.sleep(1000)";
+    let pid = place.started("c", &["python3", "-c", script]);
+    wait_until("it is up", || {
+        fs::read(place.runtime.logs_path("c")).is_ok_and(|l| l == b"up\n")
+    });
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(place.shim_pid("c")),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .unwrap();
+    wait_until("the runtime sees it", || {
+        place.state("c") == Some(State::Exited { code: 137 })
+    });
+    wait_until("it is gone", || !alive(pid));
+    assert_eq!(
+        place
+            .runtime
+            .wait_exit("c", Duration::from_secs(1))
+            .unwrap(),
+        137
+    );
+}
