@@ -7,3 +7,4 @@ mod keeper;
 mod model;
 mod neighbour;
 mod overlay;
+mod wire;
