@@ -198,7 +198,7 @@ fn first_process(
         set_pdeathsig(Signal::SIGKILL).step("ask to end with the shim")?;
         setsid().step("make a session")?;
         sethostname(&bundle.container.hostname).step("set the host name")?;
-        rootfs::inside(|| open_ping(bundle.users))?;
+        rootfs::inside(|| open_network(bundle.users))?;
         let any = socket(
             AddressFamily::Inet,
             SockType::Datagram,
@@ -224,11 +224,14 @@ fn first_process(
     sys::exit_now(127)
 }
 
-/// Lets any user of the container send ICMP echoes, without NET_RAW.
-fn open_ping(users: Option<u32>) -> Result<(), Failure> {
+/// Lets any user of the container send ICMP echoes without NET_RAW, and serve any port without
+/// NET_BIND_SERVICE: the namespace's ports are the container's own.
+fn open_network(users: Option<u32>) -> Result<(), Failure> {
     let last = users.map_or(i32::MAX.unsigned_abs(), |_| USERS - 1);
     fs::write("/proc/sys/net/ipv4/ping_group_range", format!("0 {last}"))
-        .step("open ping to all groups")
+        .step("open ping to all groups")?;
+    fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")
+        .step("open all ports to all users")
 }
 
 fn connect(streams: &Streams) -> Result<(), Failure> {
