@@ -3,15 +3,25 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    apply, chain, container, doctor, drops, function, lab, network, node, store, tenant, trace,
+    apply, chain, container, drops, function, lab, network, node, store, tenant, trace,
 };
 
 /// Tenant networks, service chains and containers on Linux, with their own store.
 #[derive(Debug, Parser)]
-#[command(name = "weft", version, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(
+    name = "weft",
+    version,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
 pub struct Cli {
     /// Agent to talk to: unix:/path/to/weft.sock or host:port.
-    #[arg(long, global = true, env = "WEFT_HOST", default_value = "unix:/run/weft/weft.sock")]
+    #[arg(
+        long,
+        global = true,
+        env = "WEFT_HOST",
+        default_value = "unix:/run/weft/weft.sock"
+    )]
     pub host: String,
     /// Print JSON, one object a line, instead of tables.
     #[arg(long, global = true)]

@@ -20,7 +20,12 @@ pub fn block_on(future: impl Future<Output = Done>) -> Done {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|e| Failure::new(format!("threads: cannot be started: {e}"), "see `ulimit -u`"))?;
+        .map_err(|e| {
+            Failure::new(
+                format!("threads: cannot be started: {e}"),
+                "see `ulimit -u`",
+            )
+        })?;
     let done = runtime.block_on(future);
     // A read of standard input may hang in a thread; it is nobody's business any more.
     runtime.shutdown_background();

@@ -25,17 +25,28 @@ pub type Done = Result<u8, Failure>;
 impl Failure {
     /// Failed for a reason that is none of the others.
     pub fn new(message: impl ToString, help: impl ToString) -> Failure {
-        Failure { message: message.to_string(), help: help.to_string(), code: 1, ..Failure::default() }
+        Failure {
+            message: message.to_string(),
+            help: help.to_string(),
+            code: 1,
+            ..Failure::default()
+        }
     }
 
     /// The arguments do not make sense.
     pub fn usage(message: impl ToString, help: impl ToString) -> Failure {
-        Failure { code: 2, ..Failure::new(message, help) }
+        Failure {
+            code: 2,
+            ..Failure::new(message, help)
+        }
     }
 
     /// The state of things forbids it.
     pub fn refused(message: impl ToString, help: impl ToString) -> Failure {
-        Failure { code: 4, ..Failure::new(message, help) }
+        Failure {
+            code: 4,
+            ..Failure::new(message, help)
+        }
     }
 
     /// Mistakes in a file.
@@ -56,7 +67,10 @@ impl Failure {
             Some((message, help)) => (message, help),
             None => (text, ""),
         };
-        Failure { code, ..Failure::new(message, help) }
+        Failure {
+            code,
+            ..Failure::new(message, help)
+        }
     }
 
     /// Tells it on standard error.
@@ -135,7 +149,10 @@ mod tests {
             let status = tonic::Status::new(code, "network red/x: does not exist\nhelp: make it");
             let failure = Failure::from(status);
             assert_eq!(failure.code, exit);
-            assert_eq!(failure.text(), "error: network red/x: does not exist\nhelp: make it\n");
+            assert_eq!(
+                failure.text(),
+                "error: network red/x: does not exist\nhelp: make it\n"
+            );
         }
     }
 }

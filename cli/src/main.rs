@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Some("lab-enter") => weft_labs::enter_main(&raw[1..]),
         _ => {}
     }
+    end_quietly_without_reader();
     let cli = args::Cli::parse();
     match commands::run(cli) {
         Ok(code) => ExitCode::from(code),
@@ -32,4 +33,17 @@ fn main() -> ExitCode {
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// `weft ps | head -1`: the standard library ignores SIGPIPE and panics in `println!` instead. Nobody reads
+/// any more, so there is nothing left to do and nothing to tell.
+fn end_quietly_without_reader() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let message = panic.payload_as_str().unwrap_or_default();
+        if message.contains("failed printing to stdout") || message.contains("BrokenPipe") {
+            std::process::exit(0);
+        }
+        usual(panic);
+    }));
 }

@@ -43,19 +43,17 @@ pub fn cell(value: &Value) -> String {
         Value::Array(items) if items.is_empty() => "-".to_owned(),
         Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
         Value::Object(map) if map.is_empty() => "-".to_owned(),
-        Value::Object(map) => {
-            map.iter().map(|(k, v)| format!("{k}={}", cell(v))).collect::<Vec<_>>().join(", ")
-        }
+        Value::Object(map) => map
+            .iter()
+            .map(|(k, v)| format!("{k}={}", cell(v)))
+            .collect::<Vec<_>>()
+            .join(", "),
         other => other.to_string(),
     }
 }
 
 /// Prints objects: as JSON, or the named fields as columns. A field is a path, `status.state`.
-pub fn objects<const N: usize>(
-    json: bool,
-    objects: &[Object],
-    columns: [(&str, &str); N],
-) {
+pub fn objects<const N: usize>(json: bool, objects: &[Object], columns: [(&str, &str); N]) {
     let values = objects.iter().map(object_json);
     if json {
         for value in values {
@@ -68,7 +66,8 @@ pub fn objects<const N: usize>(
 }
 
 fn field<'a>(value: &'a Value, path: &str) -> &'a Value {
-    path.split('.').fold(value, |value, key| value.get(key).unwrap_or(&Value::Null))
+    path.split('.')
+        .fold(value, |value, key| value.get(key).unwrap_or(&Value::Null))
 }
 
 /// One object in full, indented.
@@ -103,6 +102,9 @@ mod tests {
             json: r#"{"vni": 1}"#.into(),
             revision: 7,
         };
-        assert_eq!(object_json(&object), json!({"name": "red/front", "vni": 1, "revision": 7}));
+        assert_eq!(
+            object_json(&object),
+            json!({"name": "red/front", "vni": 1, "revision": 7})
+        );
     }
 }

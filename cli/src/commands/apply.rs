@@ -80,16 +80,27 @@ pub fn read_file(path: &Path) -> Result<String, Failure> {
             format!("{}: cannot be read: {error}", path.display()),
             "check the path and its permissions",
         );
-        Failure { code: if missing { 3 } else { 1 }, ..failure }
+        Failure {
+            code: if missing { 3 } else { 1 },
+            ..failure
+        }
     })
 }
 
 /// A document as the API takes it.
 pub fn object(kind: &str, name: &str, document: &impl Serialize) -> Result<Object, Failure> {
     let json = serde_json::to_string(document).map_err(|e| {
-        Failure::new(format!("{kind} {name}: cannot be written as JSON: {e}"), "please report this")
+        Failure::new(
+            format!("{kind} {name}: cannot be written as JSON: {e}"),
+            "please report this",
+        )
     })?;
-    Ok(Object { kind: kind.to_owned(), name: name.to_owned(), json, revision: 0 })
+    Ok(Object {
+        kind: kind.to_owned(),
+        name: name.to_owned(),
+        json,
+        revision: 0,
+    })
 }
 
 /// A chain file as the API takes it.
@@ -114,7 +125,12 @@ pub fn print_changes(json: bool, changes: &[Change]) {
     output::table(
         ["ACTION", "KIND", "NAME", "DETAIL"],
         changes.iter().map(|c| {
-            [c.action.clone(), c.kind.clone(), c.name.clone(), c.detail.clone()]
+            [
+                c.action.clone(),
+                c.kind.clone(),
+                c.name.clone(),
+                c.detail.clone(),
+            ]
         }),
     );
 }

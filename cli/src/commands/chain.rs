@@ -69,7 +69,9 @@ pub fn run(host: &str, json: bool, chain: Chain) -> Done {
         Chain::Plan { file } => apply(host, json, read(&file)?, true),
         Chain::Apply { file } => apply(host, json, read(&file)?, false),
         Chain::Ls { tenant } => with_agent(host, async |mut agent| {
-            let list = agent.list("chain", tenant.as_deref().unwrap_or(""), "").await?;
+            let list = agent
+                .list("chain", tenant.as_deref().unwrap_or(""), "")
+                .await?;
             output::objects(
                 json,
                 &list,
@@ -85,7 +87,11 @@ pub fn run(host: &str, json: bool, chain: Chain) -> Done {
         Chain::Show { name, as_applied } => show(host, json, &name, as_applied),
         Chain::Stats { name } => stats(host, json, name.as_deref().unwrap_or("")),
         Chain::Rm { name } => with_agent(host, async |mut agent| {
-            let request = RemoveRequest { kind: "chain".into(), name, ..RemoveRequest::default() };
+            let request = RemoveRequest {
+                kind: "chain".into(),
+                name,
+                ..RemoveRequest::default()
+            };
             print_removed(json, &agent.remove(request).await?);
             Ok(0)
         }),
@@ -129,11 +135,25 @@ fn stats(host: &str, json: bool, name: &str) -> Done {
             eprintln!("warning: {problem}");
         }
         if json {
-            reply.hops.iter().for_each(|hop| println!("{}", stats_json(hop)));
+            reply
+                .hops
+                .iter()
+                .for_each(|hop| println!("{}", stats_json(hop)));
             return Ok(0);
         }
         output::table(
-            ["CHAIN", "HOP", "INSTANCE", "NODE", "INTERFACE", "IN", "BYTES IN", "OUT", "BYTES OUT", "DROPS"],
+            [
+                "CHAIN",
+                "HOP",
+                "INSTANCE",
+                "NODE",
+                "INTERFACE",
+                "IN",
+                "BYTES IN",
+                "OUT",
+                "BYTES OUT",
+                "DROPS",
+            ],
             reply.hops.iter().map(|hop| {
                 [
                     hop.chain.clone(),

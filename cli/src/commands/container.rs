@@ -115,10 +115,15 @@ pub fn label(text: &str) -> Result<(String, String), String> {
 
 fn attachment(text: &str) -> Result<site::Attachment, String> {
     let Some((network, address)) = text.split_once(':') else {
-        return text.parse().map(site::Attachment::Name).map_err(|e| e.to_string());
+        return text
+            .parse()
+            .map(site::Attachment::Name)
+            .map_err(|e| e.to_string());
     };
     let network: NetworkRef = network.parse().map_err(|e| format!("{e}"))?;
-    let address: IpAddr = address.parse().map_err(|_| format!("{address:?} is not an address"))?;
+    let address: IpAddr = address
+        .parse()
+        .map_err(|_| format!("{address:?} is not an address"))?;
     Ok(site::Attachment::Full(site::AttachmentTable {
         network,
         address: Some(address),
@@ -154,7 +159,11 @@ pub fn run(host: &str, json: bool, run: Run) -> Done {
         command: run.command,
         env: run.env.into_iter().collect::<BTreeMap<_, _>>(),
         capabilities: run.capabilities,
-        resources: Resources { cpus: run.cpus, memory: run.memory, pids: run.pids },
+        resources: Resources {
+            cpus: run.cpus,
+            memory: run.memory,
+            pids: run.pids,
+        },
         restart: match run.restart {
             RestartArg::No => Restart::No,
             RestartArg::OnFailure => Restart::OnFailure,
@@ -171,7 +180,9 @@ pub fn run(host: &str, json: bool, run: Run) -> Done {
 /// Runs `weft ps`.
 pub fn ps(host: &str, json: bool, ps: Ps) -> Done {
     with_agent(host, async |mut agent| {
-        let list = agent.list("container", ps.tenant.as_deref().unwrap_or(""), "").await?;
+        let list = agent
+            .list("container", ps.tenant.as_deref().unwrap_or(""), "")
+            .await?;
         output::objects(
             json,
             &list,
@@ -194,7 +205,8 @@ pub fn inspect(host: &str, json: bool, named: Named) -> Done {
     with_agent(host, async |mut agent| {
         let (tenant, name) = (named.name.tenant.as_str(), named.name.container.as_str());
         let list = agent.list("container", tenant, name).await?;
-        list.iter().for_each(|object| output::document(json, object));
+        list.iter()
+            .for_each(|object| output::document(json, object));
         Ok(0)
     })
 }
@@ -248,7 +260,10 @@ pub fn exec(host: &str, exec: Exec) -> Done {
         if exec.interactive {
             tokio::spawn(forward(send));
         } else {
-            let end = ExecInput { stdin_closed: true, ..ExecInput::default() };
+            let end = ExecInput {
+                stdin_closed: true,
+                ..ExecInput::default()
+            };
             send.send(end).await.map_err(|_| closed())?;
         }
         let mut stream = agent.exec(ReceiverStream::new(input)).await?;
@@ -270,8 +285,14 @@ async fn forward(send: tokio::sync::mpsc::Sender<ExecInput>) {
     let mut buffer = vec![0; 16 << 10];
     loop {
         let input = match stdin.read(&mut buffer).await {
-            Ok(0) | Err(_) => ExecInput { stdin_closed: true, ..ExecInput::default() },
-            Ok(n) => ExecInput { stdin: buffer[..n].to_vec(), ..ExecInput::default() },
+            Ok(0) | Err(_) => ExecInput {
+                stdin_closed: true,
+                ..ExecInput::default()
+            },
+            Ok(n) => ExecInput {
+                stdin: buffer[..n].to_vec(),
+                ..ExecInput::default()
+            },
         };
         let last = input.stdin_closed;
         if send.send(input).await.is_err() || last {
@@ -281,9 +302,12 @@ async fn forward(send: tokio::sync::mpsc::Sender<ExecInput>) {
 }
 
 fn write(out: &mut impl Write, data: &[u8]) -> Result<(), Failure> {
-    out.write_all(data)
-        .and_then(|()| out.flush())
-        .map_err(|e| Failure::new(format!("output: cannot be written: {e}"), "is the reader gone?"))
+    out.write_all(data).and_then(|()| out.flush()).map_err(|e| {
+        Failure::new(
+            format!("output: cannot be written: {e}"),
+            "is the reader gone?",
+        )
+    })
 }
 
 #[cfg(test)]
@@ -297,8 +321,14 @@ mod tests {
         for bad in ["", "M", "1X", "-1", "99999999999999999G"] {
             assert!(bytes(bad).is_err(), "{bad}");
         }
-        assert!(matches!(attachment("red/front"), Ok(site::Attachment::Name(_))));
-        assert!(matches!(attachment("red/front:10.10.4.7"), Ok(site::Attachment::Full(_))));
+        assert!(matches!(
+            attachment("red/front"),
+            Ok(site::Attachment::Name(_))
+        ));
+        assert!(matches!(
+            attachment("red/front:10.10.4.7"),
+            Ok(site::Attachment::Full(_))
+        ));
         for bad in ["red", "red/front:x", "Red/front"] {
             assert!(attachment(bad).is_err(), "{bad}");
         }

@@ -36,7 +36,10 @@ pub fn run(host: &str, json: bool, drops: Drops) -> Done {
             let added: Counts = now
                 .iter()
                 .map(|(key, packets)| {
-                    (key.clone(), packets.saturating_sub(before.get(key).copied().unwrap_or(0)))
+                    (
+                        key.clone(),
+                        packets.saturating_sub(before.get(key).copied().unwrap_or(0)),
+                    )
                 })
                 .filter(|(_, packets)| *packets > 0)
                 .collect();
@@ -52,13 +55,20 @@ fn counts(reply: &DropsReply) -> Counts {
     for problem in &reply.problems {
         eprintln!("warning: {problem}");
     }
-    reply.drops.iter().map(|d| ((d.node.clone(), d.reason.clone()), d.packets)).collect()
+    reply
+        .drops
+        .iter()
+        .map(|d| ((d.node.clone(), d.reason.clone()), d.packets))
+        .collect()
 }
 
 fn print(json: bool, counts: &Counts) {
     if json {
         for ((node, reason), packets) in counts {
-            println!("{}", json!({ "node": node, "reason": reason, "packets": packets }));
+            println!(
+                "{}",
+                json!({ "node": node, "reason": reason, "packets": packets })
+            );
         }
         return;
     }

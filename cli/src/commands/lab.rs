@@ -51,7 +51,10 @@ pub struct Source {
 /// Runs it.
 pub fn run(json: bool, lab: Lab) -> Done {
     let host = Host::here().map_err(|e| {
-        Failure::new(format!("weft: its own program cannot be found: {e}"), "is /proc mounted?")
+        Failure::new(
+            format!("weft: its own program cannot be found: {e}"),
+            "is /proc mounted?",
+        )
     })?;
     let host = Host { json, ..host };
     match lab {
@@ -75,7 +78,11 @@ pub fn run(json: bool, lab: Lab) -> Done {
             weft_labs::ls(&host)?;
             Ok(0)
         }
-        Lab::Exec { name, target, command } => Ok(weft_labs::exec(&host, &name, &target, &command)?),
+        Lab::Exec {
+            name,
+            target,
+            command,
+        } => Ok(weft_labs::exec(&host, &name, &target, &command)?),
     }
 }
 

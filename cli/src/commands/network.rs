@@ -98,7 +98,9 @@ pub fn run(host: &str, json: bool, network: Network) -> Done {
                 print_changes(json, &agent.apply(objects, false).await?);
             }
             Network::Ls { tenant } => {
-                let list = agent.list("network", tenant.as_deref().unwrap_or(""), "").await?;
+                let list = agent
+                    .list("network", tenant.as_deref().unwrap_or(""), "")
+                    .await?;
                 output::objects(
                     json,
                     &list,
@@ -115,10 +117,13 @@ pub fn run(host: &str, json: bool, network: Network) -> Done {
             Network::Show { name } => {
                 let tenant = name.tenant.as_str();
                 let list = agent.list("network", tenant, name.network.as_str()).await?;
-                list.iter().for_each(|object| output::document(json, object));
+                list.iter()
+                    .for_each(|object| output::document(json, object));
                 let prefix = format!("{name}/");
                 let within = |list: Vec<Object>| -> Vec<Object> {
-                    list.into_iter().filter(|o| o.name.starts_with(&prefix)).collect()
+                    list.into_iter()
+                        .filter(|o| o.name.starts_with(&prefix))
+                        .collect()
                 };
                 let subnets = within(agent.list("subnet", tenant, "").await?);
                 let endpoints = within(agent.list("endpoint", tenant, "").await?);
@@ -128,7 +133,11 @@ pub fn run(host: &str, json: bool, network: Network) -> Done {
                 output::objects(
                     json,
                     &subnets,
-                    [("SUBNET", "subnet"), ("NODE", "node"), ("HELD SINCE", "held_since")],
+                    [
+                        ("SUBNET", "subnet"),
+                        ("NODE", "node"),
+                        ("HELD SINCE", "held_since"),
+                    ],
                 );
                 if !json {
                     println!();
@@ -162,12 +171,15 @@ pub fn endpoint(host: &str, json: bool, endpoint: Endpoint) -> Done {
     with_agent(host, async |mut agent| {
         match endpoint {
             Endpoint::Ls { tenant } => {
-                let list = agent.list("endpoint", tenant.as_deref().unwrap_or(""), "").await?;
+                let list = agent
+                    .list("endpoint", tenant.as_deref().unwrap_or(""), "")
+                    .await?;
                 output::objects(json, &list, ENDPOINT_COLUMNS);
             }
             Endpoint::Show { name } => {
                 let list = agent.list("endpoint", "", &name.to_string()).await?;
-                list.iter().for_each(|object| output::document(json, object));
+                list.iter()
+                    .for_each(|object| output::document(json, object));
             }
         }
         Ok(0)
@@ -199,7 +211,12 @@ fn wanted(create: &Create) -> Result<Object, Failure> {
             ));
         }
     }
-    let bad_vni = |e| Failure::usage(format!("network {name}: {e}"), "leave --vni out for a free one");
+    let bad_vni = |e| {
+        Failure::usage(
+            format!("network {name}: {e}"),
+            "leave --vni out for a free one",
+        )
+    };
     let network = site::Network {
         name: create.name.clone(),
         cidr,

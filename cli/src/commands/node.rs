@@ -86,7 +86,10 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         "h" => 3_600_000,
         _ => return Err(bad()),
     };
-    number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(bad)
+    number
+        .checked_mul(unit_ms)
+        .map(Duration::from_millis)
+        .ok_or_else(bad)
 }
 
 /// Runs it.
@@ -133,7 +136,9 @@ fn config(run: Run) -> Result<NodeConfig, Failure> {
             peer_port: run.peer_port,
         }
     } else {
-        StoreConfig::External { endpoints: run.store_endpoints }
+        StoreConfig::External {
+            endpoints: run.store_endpoints,
+        }
     };
     Ok(NodeConfig {
         bpf_dir: run
@@ -155,8 +160,15 @@ fn config(run: Run) -> Result<NodeConfig, Failure> {
 
 fn host_name() -> Result<NodeName, Failure> {
     let text = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let short = text.trim().split('.').next().unwrap_or_default().to_lowercase();
-    short.parse().map_err(|e| Failure::usage(format!("node: {e}"), "name it with --name"))
+    let short = text
+        .trim()
+        .split('.')
+        .next()
+        .unwrap_or_default()
+        .to_lowercase();
+    short
+        .parse()
+        .map_err(|e| Failure::usage(format!("node: {e}"), "name it with --name"))
 }
 
 #[cfg(test)]

@@ -23,13 +23,21 @@ pub fn run(host: &str, json: bool) -> Done {
 /// The nodes as a table or JSON lines.
 pub fn nodes(json: bool, nodes: &[NodeState]) {
     if json {
-        nodes.iter().for_each(|node| println!("{}", node_json(node)));
+        nodes
+            .iter()
+            .for_each(|node| println!("{}", node_json(node)));
         return;
     }
     output::table(
         ["NODE", "ID", "ALIVE", "VTEP", "VERSION", "CONTAINERS"],
         nodes.iter().map(|node| {
-            let dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+            let dash = |text: String| {
+                if text.is_empty() {
+                    "-".to_owned()
+                } else {
+                    text
+                }
+            };
             [
                 node.name.clone(),
                 node.id.to_string(),
@@ -59,11 +67,17 @@ fn as_json(status: &StatusReply) -> serde_json::Value {
 
 fn print(status: &StatusReply) {
     let ready = if status.ready { "ready" } else { "not ready" };
-    println!("node {} (id {}), weft {}: {ready}", status.node, status.node_id, status.version);
+    println!(
+        "node {} (id {}), weft {}: {ready}",
+        status.node, status.node_id, status.version
+    );
     if status.store_error.is_empty() {
         println!("store: answers, revision {}", status.revision);
     } else {
-        println!("store: {} (what follows is of revision {})", status.store_error, status.revision);
+        println!(
+            "store: {} (what follows is of revision {})",
+            status.store_error, status.revision
+        );
     }
     for problem in &status.problems {
         println!("problem: {problem}");

@@ -81,7 +81,10 @@ pub fn run(json: bool, store: Store) -> Done {
 async fn serve(config: Config) -> Done {
     let subject = format!("store member {}", config.name);
     let failed = |error: &dyn std::fmt::Display| {
-        Failure::new(format!("{subject}: {error}"), "see the message above; the data is untouched")
+        Failure::new(
+            format!("{subject}: {error}"),
+            "see the message above; the data is untouched",
+        )
     };
     let server = Server::start(config).await.map_err(|e| failed(&e))?;
     let signals = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
@@ -95,7 +98,12 @@ async fn serve(config: Config) -> Done {
 }
 
 async fn status(json: bool, endpoints: Vec<String>) -> Done {
-    let client = Client::connect(endpoints.clone());
+    let client = Client::connect(endpoints.clone()).map_err(|e| {
+        Failure::usage(
+            format!("--endpoints: {e}"),
+            "write it as http://HOST:PORT,...",
+        )
+    })?;
     let mut rows = Vec::new();
     let mut bad = 0;
     for endpoint in endpoints {
@@ -104,17 +112,17 @@ async fn status(json: bool, endpoints: Vec<String>) -> Done {
                 "{}",
                 json!({
                     "endpoint": endpoint, "leader": s.leader, "version": s.version,
-                    "raft_term": s.raft_term, "raft_index": s.raft_index,
-                    "revision": s.header.map_or(0, |h| h.revision), "db_size": s.db_size,
+                    "term": s.term, "log_index": s.log_index, "applied_index": s.applied_index,
+                    "revision": s.revision, "db_size": s.db_size,
                 })
             ),
             Ok(s) => rows.push([
                 endpoint,
                 format!("{:x}", s.leader),
                 s.version,
-                s.raft_term.to_string(),
-                s.raft_index.to_string(),
-                s.header.map_or(0, |h| h.revision).to_string(),
+                s.term.to_string(),
+                s.log_index.to_string(),
+                s.revision.to_string(),
             ]),
             Err(error) => {
                 bad += 1;
@@ -123,7 +131,10 @@ async fn status(json: bool, endpoints: Vec<String>) -> Done {
         }
     }
     if !json {
-        output::table(["ENDPOINT", "LEADER", "VERSION", "TERM", "INDEX", "REVISION"], rows);
+        output::table(
+            ["ENDPOINT", "LEADER", "VERSION", "TERM", "INDEX", "REVISION"],
+            rows,
+        );
     }
     Ok(if bad > 0 { 5 } else { 0 })
 }
@@ -135,23 +146,39 @@ fn address(flag: &str, url: &str) -> Result<SocketAddr, Failure> {
             "write it as http://HOST:PORT",
         )
     };
-    let host = url.strip_prefix("http://").ok_or_else(bad)?.trim_end_matches('/');
-    host.to_socket_addrs().ok().and_then(|mut all| all.next()).ok_or_else(bad)
+    let host = url
+        .strip_prefix("http://")
+        .ok_or_else(bad)?
+        .trim_end_matches('/');
+    host.to_socket_addrs()
+        .ok()
+        .and_then(|mut all| all.next())
+        .ok_or_else(bad)
 }
 
 fn config(run: Run) -> Result<Config, Failure> {
-    let data_dir = run.data_dir.unwrap_or_else(|| PathBuf::from(format!("{}.weft", run.name)));
-    let peer = run.initial_advertise_peer_urls.unwrap_or_else(|| run.listen_peer_urls.clone());
+    let data_dir = run
+        .data_dir
+        .unwrap_or_else(|| PathBuf::from(format!("{}.weft", run.name)));
+    let peer = run
+        .initial_advertise_peer_urls
+        .unwrap_or_else(|| run.listen_peer_urls.clone());
     let peer = peer.trim_end_matches('/').to_owned();
     let initial_cluster = match &run.initial_cluster {
         Some(text) => parse_initial_cluster(text).map_err(|e| {
-            Failure::usage(format!("--initial-cluster: {e}"), "write it as NAME=http://HOST:PORT,...")
+            Failure::usage(
+                format!("--initial-cluster: {e}"),
+                "write it as NAME=http://HOST:PORT,...",
+            )
         })?,
         None => vec![(run.name.clone(), peer.clone())],
     };
     if !initial_cluster.iter().any(|(name, _)| *name == run.name) {
         return Err(Failure::usage(
-            format!("store member {}: --initial-cluster does not name it", run.name),
+            format!(
+                "store member {}: --initial-cluster does not name it",
+                run.name
+            ),
             "give --name one of its names, or add this member",
         ));
     }

@@ -50,7 +50,8 @@ pub fn run(host: &str, json: bool, tenant: Tenant) -> Done {
             }
             Tenant::Show { name } => {
                 let list = agent.list("tenant", "", name.as_str()).await?;
-                list.iter().for_each(|object| output::document(json, object));
+                list.iter()
+                    .for_each(|object| output::document(json, object));
             }
             Tenant::Rm { name } => {
                 let request = RemoveRequest {

@@ -1,10 +1,11 @@
 //! `weft trace`: packets as the nodes' programs saw them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
-use weft_agent::proto::{Observation, TraceRequest};
+use weft_agent::proto::{Observation, TraceReply, TraceRequest};
 use weft_agent::trace::join;
 
 use super::apply::read_file;
@@ -15,6 +16,8 @@ use crate::trace::{json, ladder};
 /// How long a packet's last observation may be ago before its ladder is printed: nodes send what they saw
 /// at once, so this only has to cover the way between them.
 const SETTLED: Duration = Duration::from_millis(300);
+/// How often to look for packets that have settled.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// `weft trace ...`
 #[derive(Debug, Subcommand)]
@@ -53,7 +56,10 @@ pub fn run(host: &str, json: bool, trace: Trace) -> Done {
         Trace::Live(live) => self::live(host, json, live),
         Trace::Render { file } => {
             let mut observations = Vec::new();
-            for line in read_file(&file)?.lines().filter(|line| !line.trim().is_empty()) {
+            for line in read_file(&file)?
+                .lines()
+                .filter(|line| !line.trim().is_empty())
+            {
                 let observation = json::parse(line).map_err(|e| {
                     Failure::usage(
                         format!("{}: not an observation: {e}", file.display()),
@@ -78,55 +84,132 @@ fn live(host: &str, as_json: bool, live: Live) -> Done {
         seconds: live.seconds,
         ..TraceRequest::default()
     };
+    let limit = live.count.unwrap_or(usize::MAX);
     with_agent(host, async |mut agent| {
         let mut stream = agent.trace(request).await?;
-        let mut pending: Vec<Observation> = Vec::new();
-        let mut shown = 0;
-        let limit = live.count.unwrap_or(usize::MAX);
+        let mut shown = Shown::new(as_json, limit);
+        let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
-            let next = tokio::time::timeout(SETTLED, stream.message()).await;
-            let reply = match next {
-                Ok(reply) => reply?,
-                Err(_) => {
-                    // Nothing came for a while: what is there is complete.
-                    shown += print_ladders(&mut pending, limit - shown);
-                    if shown >= limit {
-                        return Ok(0);
-                    }
-                    continue;
-                }
-            };
-            let Some(reply) = reply else { break };
-            if !reply.listening.is_empty() || !reply.problems.is_empty() {
-                if as_json {
-                    println!("{}", json::listening(&reply));
-                } else {
-                    eprintln!("listening on {}", reply.listening.join(", "));
-                    reply.problems.iter().for_each(|problem| eprintln!("warning: {problem}"));
-                }
+            tokio::select! {
+                reply = stream.message() => match reply? {
+                    Some(reply) => shown.take(reply),
+                    None => break,
+                },
+                _ = look.tick() => shown.print_settled(Instant::now()),
             }
-            let Some(observation) = reply.observation else { continue };
-            if as_json {
-                println!("{}", json::observation(&observation));
-                shown += usize::from(observation.point == "from_container");
-                if shown > limit {
-                    return Ok(0);
-                }
-            } else {
-                pending.push(observation);
+            if shown.packets >= limit {
+                return Ok(0);
             }
         }
-        print_ladders(&mut pending, limit - shown);
+        shown.print_all();
         Ok(0)
     })
 }
 
-/// Prints what is pending as ladders; how many.
-fn print_ladders(pending: &mut Vec<Observation>, most: usize) -> usize {
-    let ladders = join(pending);
-    pending.clear();
-    for found in ladders.iter().take(most) {
-        print!("{}", ladder::draw(found));
+/// What came and was not printed yet, and how many packets were.
+struct Shown {
+    json: bool,
+    limit: usize,
+    packets: usize,
+    pending: Vec<(Instant, Observation)>,
+}
+
+impl Shown {
+    fn new(json: bool, limit: usize) -> Shown {
+        Shown {
+            json,
+            limit,
+            packets: 0,
+            pending: Vec::new(),
+        }
     }
-    ladders.len().min(most)
+
+    fn take(&mut self, reply: TraceReply) {
+        if !reply.listening.is_empty() || !reply.problems.is_empty() {
+            if self.json {
+                println!("{}", json::listening(&reply));
+            } else {
+                eprintln!("listening on {}", reply.listening.join(", "));
+                reply
+                    .problems
+                    .iter()
+                    .for_each(|problem| eprintln!("warning: {problem}"));
+            }
+        }
+        let Some(observation) = reply.observation else {
+            return;
+        };
+        if self.json {
+            println!("{}", json::observation(&observation));
+        }
+        self.pending.push((Instant::now(), observation));
+    }
+
+    /// Prints the packets of which nothing came for a while; others stay, also under steady traffic.
+    fn print_settled(&mut self, now: Instant) {
+        let key = |o: &Observation| (o.vni, o.identity);
+        let mut newest: BTreeMap<(u32, u64), Instant> = BTreeMap::new();
+        for (at, observation) in &self.pending {
+            let newest = newest.entry(key(observation)).or_insert(*at);
+            *newest = (*newest).max(*at);
+        }
+        let settled = |o: &Observation| now.saturating_duration_since(newest[&key(o)]) >= SETTLED;
+        let (done, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pending)
+            .into_iter()
+            .partition(|(_, o)| settled(o));
+        self.pending = rest;
+        self.print(done);
+    }
+
+    fn print_all(&mut self) {
+        let done = std::mem::take(&mut self.pending);
+        self.print(done);
+    }
+
+    fn print(&mut self, observations: Vec<(Instant, Observation)>) {
+        let observations: Vec<Observation> = observations.into_iter().map(|(_, o)| o).collect();
+        for found in join(&observations).iter().take(self.limit - self.packets) {
+            self.packets += 1;
+            if !self.json {
+                print!("{}", ladder::draw(found));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn observation(identity: u64) -> Observation {
+        Observation {
+            identity,
+            point: "from_container".into(),
+            ..Observation::default()
+        }
+    }
+
+    #[test]
+    fn a_packet_is_shown_when_it_has_settled_though_others_keep_coming() {
+        let start = Instant::now();
+        let mut shown = Shown::new(true, usize::MAX);
+        shown.pending.push((start, observation(1)));
+        shown.pending.push((start + SETTLED, observation(2)));
+        shown.print_settled(start + SETTLED);
+        assert_eq!(shown.packets, 1);
+        assert_eq!(shown.pending.len(), 1);
+        shown.print_settled(start + SETTLED * 2);
+        assert_eq!((shown.packets, shown.pending.len()), (2, 0));
+    }
+
+    #[test]
+    fn no_more_packets_are_shown_than_were_asked_for() {
+        let start = Instant::now();
+        let mut shown = Shown::new(true, 1);
+        shown
+            .pending
+            .extend((1..4).map(|identity| (start, observation(identity))));
+        shown.print_all();
+        assert_eq!(shown.packets, 1);
+    }
 }

@@ -24,9 +24,9 @@ macro_rules! fields {
 }
 
 fields!(
-    node, time, identity, point, reason, vni, network, src, dst, proto, sport, dport, endpoint, port,
-    steer, position, chain, hop, instance, direction, peer, len, seq, payload, tcp_flags, ip_id,
-    icmp_type, interface, lost,
+    node, time, identity, point, reason, vni, network, src, dst, proto, sport, dport, endpoint,
+    port, steer, position, chain, hop, instance, direction, peer, len, seq, payload, tcp_flags,
+    ip_id, icmp_type, interface, lost,
 );
 
 /// The first line: who listens.

@@ -11,7 +11,10 @@ pub fn draw(ladder: &Ladder) -> String {
     let mut text = format!("{}\n", title(&ladder.first));
     let rows: Vec<[String; 5]> = ladder.steps.iter().map(row).collect();
     let width = |column: usize| {
-        rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
     };
     let widths = [width(0), width(1), width(2), width(3)];
     for [node, time, mark, what, detail] in &rows {
@@ -37,53 +40,103 @@ fn title(o: &Observation) -> String {
         0 => ("arp", false),
         _ => ("ip", false),
     };
-    let network = if o.network.is_empty() { format!("vni {}", o.vni) } else { o.network.clone() };
+    let network = if o.network.is_empty() {
+        format!("vni {}", o.vni)
+    } else {
+        o.network.clone()
+    };
     let ends = if ports {
         format!("{}:{} > {}:{}", o.src, o.sport, o.dst, o.dport)
     } else {
         format!("{} > {}", o.src, o.dst)
     };
-    let flags = if o.proto == 6 { format!(" {}", flags(o.tcp_flags)) } else { String::new() };
-    format!("{network} (vni {})  {proto} {ends}{flags}, {} bytes", o.vni, o.len)
+    let flags = if o.proto == 6 {
+        format!(" {}", flags(o.tcp_flags))
+    } else {
+        String::new()
+    };
+    format!(
+        "{network} (vni {})  {proto} {ends}{flags}, {} bytes",
+        o.vni, o.len
+    )
 }
 
 fn flags(bits: u32) -> String {
     let names = ["FIN", "SYN", "RST", "PSH", "ACK", "URG"];
-    let set: Vec<&str> =
-        names.iter().enumerate().filter(|(bit, _)| bits & (1 << bit) != 0).map(|(_, n)| *n).collect();
+    let set: Vec<&str> = names
+        .iter()
+        .enumerate()
+        .filter(|(bit, _)| bits & (1 << bit) != 0)
+        .map(|(_, n)| *n)
+        .collect();
     set.join("+")
 }
 
 /// Node, time since the step before on that node, mark, what happened, details.
 fn row(step: &Step) -> [String; 5] {
     match step {
-        Step::Seen { observation, since_previous } => {
+        Step::Seen {
+            observation,
+            since_previous,
+        } => {
             let time = match since_previous {
                 Some(ns) => format!("+{:.1} us", *ns as f64 / 1_000.0),
                 None => String::new(),
             };
             let (mark, what, detail) = words(observation);
-            [observation.node.clone(), time, mark.to_owned(), what, detail]
+            [
+                observation.node.clone(),
+                time,
+                mark.to_owned(),
+                what,
+                detail,
+            ]
         }
-        Step::Missing { node, what } => {
-            [node.clone(), String::new(), "?".to_owned(), "missing".to_owned(), what.clone()]
-        }
+        Step::Missing { node, what } => [
+            node.clone(),
+            String::new(),
+            "?".to_owned(),
+            "missing".to_owned(),
+            what.clone(),
+        ],
     }
 }
 
 fn words(o: &Observation) -> (&'static str, String, String) {
-    let at = |name: &str| if name.is_empty() { o.interface.clone() } else { name.to_owned() };
+    let at = |name: &str| {
+        if name.is_empty() {
+            o.interface.clone()
+        } else {
+            name.to_owned()
+        }
+    };
     let hop = || {
-        let way = if o.direction.is_empty() { String::new() } else { format!(", {}", o.direction) };
+        let way = if o.direction.is_empty() {
+            String::new()
+        } else {
+            format!(", {}", o.direction)
+        };
         let instance = at(&o.instance);
         format!("{} {} by {instance}{way}", o.chain, o.hop)
     };
-    let position = if o.position.is_empty() { String::new() } else { o.position.clone() };
+    let position = if o.position.is_empty() {
+        String::new()
+    } else {
+        o.position.clone()
+    };
     match o.point.as_str() {
         "from_container" => ("o", "sent".into(), format!("by {}", at(&o.endpoint))),
         "chain_entry" => ("|", "chain entry".into(), position),
-        "encap" => (">", "VXLAN out".into(), format!("vni {} to {}", o.vni, o.peer)),
-        "decap" => (">", "VXLAN in".into(), format!("vni {} from {}", o.vni, o.peer)),
+        "encap" => (
+            ">",
+            "VXLAN out".into(),
+            format!("vni {} to {}", o.vni, o.peer),
+        ),
+        "decap" => (
+            ">",
+            "VXLAN in".into(),
+            format!("vni {} from {}", o.vni, o.peer),
+        ),
         "to_hop" => ("+", "into hop".into(), hop()),
         "from_hop" => ("+", "out of hop".into(), hop()),
         "to_container" => ("*", "delivered".into(), format!("to {}", at(&o.endpoint))),
@@ -120,7 +173,10 @@ mod tests {
             ..Observation::default()
         };
         change(&mut observation);
-        Step::Seen { observation: Box::new(observation), since_previous: Some(1_500) }
+        Step::Seen {
+            observation: Box::new(observation),
+            since_previous: Some(1_500),
+        }
     }
 
     #[test]
@@ -140,9 +196,14 @@ mod tests {
         let ladder = Ladder {
             first,
             steps: vec![
-                seen("n1", "from_container", |o| o.endpoint = "red/front/a".into()),
+                seen("n1", "from_container", |o| {
+                    o.endpoint = "red/front/a".into()
+                }),
                 seen("n1", "encap", |o| o.peer = "n2".into()),
-                Step::Missing { node: "n2".into(), what: "not seen after n1 sent it there".into() },
+                Step::Missing {
+                    node: "n2".into(),
+                    what: "not seen after n1 sent it there".into(),
+                },
             ],
             outcome: Outcome::Unknown,
             segments: 0,

@@ -45,7 +45,9 @@ pub fn run(check: bool) -> anyhow::Result<()> {
     if check {
         let listed = read_manifest()?;
         if listed != manifest {
-            bail!("ebpf/prebuilt is not what ebpf/programs builds to: run `cargo xtask bpf` and commit");
+            bail!(
+                "ebpf/prebuilt is not what ebpf/programs builds to: run `cargo xtask bpf` and commit"
+            );
         }
         println!("bpf: ebpf/prebuilt is what the sources build to");
         return Ok(());
@@ -66,7 +68,9 @@ fn read_manifest() -> anyhow::Result<Manifest> {
 
 fn build() -> anyhow::Result<PathBuf> {
     if !needs::find("bpf-linker") {
-        bail!("bpf-linker is not here: cargo install bpf-linker (see the header of labs/xtask/src/bpf.rs)");
+        bail!(
+            "bpf-linker is not here: cargo install bpf-linker (see the header of labs/xtask/src/bpf.rs)"
+        );
     }
     let target = root().join("target/bpf");
     let mut command = match Path::new(DEBIAN.0).exists() {
@@ -89,7 +93,15 @@ fn build() -> anyhow::Result<PathBuf> {
         root().display()
     );
     let status = command
-        .args(["build", "--release", "-Z", "build-std=core", "--locked", "--target", TARGET])
+        .args([
+            "build",
+            "--release",
+            "-Z",
+            "build-std=core",
+            "--locked",
+            "--target",
+            TARGET,
+        ])
         .current_dir(root().join("ebpf/programs"))
         .env("CARGO_TARGET_DIR", &target)
         .env("RUSTFLAGS", flags)
@@ -106,7 +118,11 @@ fn toolchain() -> anyhow::Result<BTreeMap<String, String>> {
     let says = |mut command: Command| -> anyhow::Result<String> {
         let output = command.arg("--version").output()?;
         let text = String::from_utf8_lossy(&output.stdout);
-        Ok(text.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
+        Ok(text
+            .split_whitespace()
+            .take(2)
+            .collect::<Vec<_>>()
+            .join(" "))
     };
     let rustc = match Path::new(DEBIAN.0).exists() {
         true => Command::new(DEBIAN.0),
@@ -140,5 +156,8 @@ fn sources() -> anyhow::Result<BTreeMap<String, String>> {
 
 fn hash(path: &Path) -> anyhow::Result<String> {
     let bytes = fs::read(path).with_context(|| path.display().to_string())?;
-    Ok(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
 }

@@ -8,9 +8,22 @@ use std::process::Command;
 use anyhow::{Context, bail};
 
 /// A package and the program by which it is found.
-const NEEDS: [(&str, &str, &str); 3] = [
-    ("etcd-client", "etcdctl", "the stock client against weft's store"),
-    ("iproute2", "ip", "lists links and namespaces before and after"),
+const NEEDS: [(&str, &str, &str); 4] = [
+    (
+        "bpftool",
+        "bpftool",
+        "takes a map entry away behind the agent's back",
+    ),
+    (
+        "etcd-client",
+        "etcdctl",
+        "the stock client against weft's store",
+    ),
+    (
+        "iproute2",
+        "ip",
+        "lists links and namespaces before and after",
+    ),
     ("tcpdump", "tcpdump", "captures the underlay"),
 ];
 
@@ -23,7 +36,11 @@ pub fn install(yes: bool) -> anyhow::Result<()> {
     let mut missing = Vec::new();
     for (package, program, why) in NEEDS {
         let here = find(program);
-        println!("  {:<12} {:<8} {why}", package, if here { "is here" } else { "MISSING" });
+        println!(
+            "  {:<12} {:<8} {why}",
+            package,
+            if here { "is here" } else { "MISSING" }
+        );
         if !here {
             missing.push(package);
         }
@@ -48,7 +65,10 @@ pub fn install(yes: bool) -> anyhow::Result<()> {
 
 fn agreed(missing: &[&str]) -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
-        bail!("missing: {}; there is nobody to ask: use --yes", missing.join(" "));
+        bail!(
+            "missing: {}; there is nobody to ask: use --yes",
+            missing.join(" ")
+        );
     }
     print!("Install {} by apt-get? [y/N] ", missing.join(" "));
     std::io::stdout().flush()?;
@@ -72,12 +92,15 @@ fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
 /// Whether a program is on the path.
 pub fn find(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).chain([Path::new("/usr/sbin").into()]).any(|dir| dir.join(program).is_file())
+    std::env::split_paths(&path)
+        .chain([Path::new("/usr/sbin").into()])
+        .any(|dir| dir.join(program).is_file())
 }
 
 fn is_root() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     status.lines().any(|line| {
-        line.strip_prefix("Uid:").is_some_and(|ids| ids.split_whitespace().nth(1) == Some("0"))
+        line.strip_prefix("Uid:")
+            .is_some_and(|ids| ids.split_whitespace().nth(1) == Some("0"))
     })
 }

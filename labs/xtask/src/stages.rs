@@ -20,7 +20,14 @@ struct Tally {
 /// Formatting and lints.
 pub fn lint() -> anyhow::Result<()> {
     cargo(&["fmt", "--all", "--check"])?;
-    cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
+    cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ])
 }
 
 /// Everything that CI runs; `fast` leaves out the lab.
@@ -49,7 +56,9 @@ fn stages(fast: bool, tally: &mut Tally) -> anyhow::Result<()> {
     if bpf::can_build() {
         tally.stage("rebuild of ebpf/prebuilt", |_| bpf::run(true))?;
     } else {
-        println!("no BPF toolchain here: ebpf/prebuilt was checked by the hashes of its manifest only");
+        println!(
+            "no BPF toolchain here: ebpf/prebuilt was checked by the hashes of its manifest only"
+        );
     }
     if fast {
         return Ok(());
@@ -69,7 +78,19 @@ fn stages(fast: bool, tally: &mut Tally) -> anyhow::Result<()> {
         Ok(())
     })?;
     tally.stage("scenarios", |tally| {
-        tests(tally, &["test", "--package", "weft-labs", "--tests", "--", "--test-threads", "1"])
+        tests(
+            tally,
+            &[
+                "test",
+                "--package",
+                "weft-labs",
+                "--test",
+                "scenarios",
+                "--",
+                "--test-threads",
+                "1",
+            ],
+        )
     })
 }
 
@@ -83,7 +104,10 @@ impl Tally {
         let begun = Instant::now();
         let done = work(self);
         let mark = if done.is_ok() { "" } else { "  FAILED" };
-        self.lines.push(format!("{name:<44} {:>8.1}{mark}", begun.elapsed().as_secs_f64()));
+        self.lines.push(format!(
+            "{name:<44} {:>8.1}{mark}",
+            begun.elapsed().as_secs_f64()
+        ));
         done.with_context(|| name.to_owned())
     }
 }
@@ -95,7 +119,9 @@ fn command(arguments: &[&str]) -> Command {
 }
 
 fn cargo(arguments: &[&str]) -> anyhow::Result<()> {
-    let status = command(arguments).status().context("cargo cannot be started")?;
+    let status = command(arguments)
+        .status()
+        .context("cargo cannot be started")?;
     if !status.success() {
         bail!("cargo {}: {status}", arguments.join(" "));
     }

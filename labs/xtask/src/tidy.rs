@@ -19,7 +19,14 @@ const MAY_IMPORT: [(&str, &str, &[&str]); 9] = [
     (
         "weft-agent",
         "agent",
-        &["weft-store", "weft-overlay", "weft-ebpf", "weft-ebpf-abi", "weft-runtime", "weft-chain"],
+        &[
+            "weft-store",
+            "weft-overlay",
+            "weft-ebpf",
+            "weft-ebpf-abi",
+            "weft-runtime",
+            "weft-chain",
+        ],
     ),
     ("weft", "cli", &["weft-agent", "weft-labs"]),
     ("weft-labs", "labs", &["weft-overlay", "weft-chain"]),
@@ -35,8 +42,19 @@ const ALONE: [(&str, &str); 4] = [
 
 /// What may be visible at the top.
 const TOP: [&str; 13] = [
-    "Cargo.toml", "Cargo.lock", "README.md", "LICENSE-MIT", "LICENSE-APACHE", "overlay", "ebpf",
-    "chain", "store", "runtime", "agent", "cli", "labs",
+    "Cargo.toml",
+    "Cargo.lock",
+    "README.md",
+    "LICENSE-MIT",
+    "LICENSE-APACHE",
+    "overlay",
+    "ebpf",
+    "chain",
+    "store",
+    "runtime",
+    "agent",
+    "cli",
+    "labs",
 ];
 
 /// Lines after which a file is asked whether it is still one story.
@@ -61,7 +79,12 @@ pub fn run() -> anyhow::Result<()> {
     bail!("tidy: {} rules broken", breaches.len())
 }
 
-fn imports(name: &str, folder: &str, may: &[&str], breaches: &mut Vec<String>) -> anyhow::Result<()> {
+fn imports(
+    name: &str,
+    folder: &str,
+    may: &[&str],
+    breaches: &mut Vec<String>,
+) -> anyhow::Result<()> {
     let path = root().join(folder).join("Cargo.toml");
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let manifest: toml::Table = text.parse().with_context(|| path.display().to_string())?;
@@ -72,7 +95,9 @@ fn imports(name: &str, folder: &str, may: &[&str], breaches: &mut Vec<String>) -
     for dependency in dependencies.keys() {
         let ours = dependency == "weft" || dependency.starts_with("weft-");
         if ours && !may.contains(&dependency.as_str()) {
-            breaches.push(format!("{folder}/Cargo.toml: {name} may not import {dependency}"));
+            breaches.push(format!(
+                "{folder}/Cargo.toml: {name} may not import {dependency}"
+            ));
         }
         for (alone, owner) in ALONE {
             if dependency == alone && name != owner {
@@ -101,9 +126,15 @@ fn map(breaches: &mut Vec<String>) -> anyhow::Result<()> {
         return Ok(());
     };
     for line in map.lines().filter(|line| line.starts_with("| `")) {
-        let path = line.trim_start_matches("| `").split('`').next().unwrap_or_default();
+        let path = line
+            .trim_start_matches("| `")
+            .split('`')
+            .next()
+            .unwrap_or_default();
         if !root().join(path).exists() {
-            breaches.push(format!("README.md: the map names {path}, which is not there"));
+            breaches.push(format!(
+                "README.md: the map names {path}, which is not there"
+            ));
         }
     }
     for (_, folder, _) in MAY_IMPORT {
@@ -117,7 +148,11 @@ fn map(breaches: &mut Vec<String>) -> anyhow::Result<()> {
 fn long_files(dir: &Path) -> anyhow::Result<()> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         if path.is_dir() {
             if name != "target" && !name.starts_with('.') {
                 long_files(&path)?;
@@ -125,7 +160,10 @@ fn long_files(dir: &Path) -> anyhow::Result<()> {
         } else if name.ends_with(".rs") {
             let lines = fs::read_to_string(&path)?.lines().count();
             if lines > LONG {
-                println!("tidy: {} has {lines} lines; is it still one story?", path.display());
+                println!(
+                    "tidy: {} has {lines} lines; is it still one story?",
+                    path.display()
+                );
             }
         }
     }
