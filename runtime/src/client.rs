@@ -1,7 +1,7 @@
 //! The runtime's side of a shim's socket: one request, one answer, with a deadline. Knows no containers' lives.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 #[derive(Debug)]
 pub(crate) struct Client {
     stream: UnixStream,
+    /// What came after the last line: the answer to a short command's end comes with that to its start.
+    rest: Vec<u8>,
 }
 
 impl Client {
@@ -28,7 +30,10 @@ impl Client {
         let path = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(SOCKET);
         let stream = UnixStream::connect(path)?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Client { stream })
+        Ok(Client {
+            stream,
+            rest: Vec::new(),
+        })
     }
 
     /// Asks and waits for the answer.
@@ -65,13 +70,21 @@ impl Client {
     pub(crate) fn answer(&mut self, patience: Duration) -> io::Result<Reply> {
         self.stream
             .set_read_timeout(Some(patience.max(Duration::from_millis(1))))?;
-        let mut line = Vec::new();
-        BufReader::with_capacity(4096, (&self.stream).take(LINE as u64))
-            .read_until(b'\n', &mut line)?;
-        if line.last() != Some(&b'\n') {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        let mut buffer = [0; 4096];
+        loop {
+            if let Some(end) = self.rest.iter().position(|b| *b == b'\n') {
+                let after = self.rest.split_off(end + 1);
+                let line = std::mem::replace(&mut self.rest, after);
+                return Ok(serde_json::from_slice(&line)?);
+            }
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) if self.rest.len() > LINE => return Err(io::ErrorKind::InvalidData.into()),
+                Ok(length) => self.rest.extend_from_slice(&buffer[..length]),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
         }
-        Ok(serde_json::from_slice(&line)?)
     }
 
     /// Waits until the shim itself has gone.
@@ -80,8 +93,8 @@ impl Client {
         let _ = self.stream.read_to_end(&mut Vec::new());
     }
 
-    /// The connection, for the answer that comes when a command ends.
-    pub(crate) fn into_stream(self) -> UnixStream {
-        self.stream
+    /// The connection and what came on it already, for the answer that comes when a command ends.
+    pub(crate) fn into_parts(self) -> (UnixStream, Vec<u8>) {
+        (self.stream, self.rest)
     }
 }

@@ -8,8 +8,10 @@
 //! The root is a tmpfs with one bind for each entry of the host's `/`, so that mount points such as `/.weft` need
 //! no change on the host.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
@@ -53,7 +55,9 @@ pub(crate) struct Root<'a> {
 pub(crate) fn build(root: &Root<'_>) -> Result<(), Failure> {
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)
         .step("make mounts private")?;
+    // Before the stage is mounted, or it would be seen in its own view.
     let exe = shown(root.exe, false)?;
+    let host = host_entries()?;
     let stage = root.stage;
     tmpfs(
         stage,
@@ -75,7 +79,9 @@ pub(crate) fn build(root: &Root<'_>) -> Result<(), Failure> {
         make_dir(&there)?;
         sys::move_mount(&tree, &there).step(&format!("mount {}", there.display()))?;
     }
-    show_host(&view)?;
+    for entry in host {
+        entry.place(&view)?;
+    }
     for name in OWN {
         let own = view.join(name);
         if name == ".weft" {
@@ -126,36 +132,65 @@ fn enter(stage: &Path) -> Result<(), Failure> {
     chdir("/").step("enter the stage")
 }
 
-/// One bind, copy of a link, or file for each entry of the host's `/`.
-fn show_host(view: &Path) -> Result<(), Failure> {
+/// An entry of the host's `/` on its way into a container's.
+struct Entry {
+    name: OsString,
+    what: What,
+}
+
+enum What {
+    Link(PathBuf),
+    Folder(OwnedFd),
+    File(OwnedFd),
+}
+
+/// All entries that a container has nothing of its own for.
+fn host_entries() -> Result<Vec<Entry>, Failure> {
+    let mut entries = Vec::new();
     for entry in fs::read_dir("/").step("read /")? {
         let entry = entry.step("read /")?;
-        let name = entry.file_name();
+        let (name, path) = (entry.file_name(), entry.path());
         if OWN.iter().any(|own| name.to_str() == Some(own)) {
             continue;
         }
-        let (here, there) = (entry.path(), view.join(&name));
         let kind = entry
             .file_type()
-            .step(&format!("look at {}", here.display()))?;
-        if kind.is_symlink() {
-            let to = fs::read_link(&here).step(&format!("read {}", here.display()))?;
-            symlink(to, &there).step(&format!("link {}", there.display()))?;
-        } else if kind.is_dir() || kind.is_file() {
-            let tree = shown(&here, kind.is_dir())?;
-            if kind.is_dir() {
-                make_dir(&there)?
-            } else {
-                fs::write(&there, "").step("make a mount point")?
-            }
-            sys::move_mount(&tree, &there).step(&format!("mount {}", there.display()))?;
-        }
+            .step(&format!("look at {}", path.display()))?;
+        let what = if kind.is_symlink() {
+            What::Link(fs::read_link(&path).step(&format!("read {}", path.display()))?)
+        } else if kind.is_dir() {
+            What::Folder(shown(&path, true)?)
+        } else if kind.is_file() {
+            What::File(shown(&path, false)?)
+        } else {
+            continue;
+        };
+        entries.push(Entry { name, what });
     }
-    Ok(())
+    Ok(entries)
+}
+
+impl Entry {
+    fn place(&self, view: &Path) -> Result<(), Failure> {
+        let there = view.join(&self.name);
+        let what = format!("show {}", there.display());
+        let tree = match &self.what {
+            What::Link(to) => return symlink(to, &there).step(&what),
+            What::Folder(tree) => {
+                make_dir(&there)?;
+                tree
+            }
+            What::File(tree) => {
+                fs::write(&there, "").step(&what)?;
+                tree
+            }
+        };
+        sys::move_mount(tree, &there).step(&what)
+    }
 }
 
 /// A detached, read-only copy of a mount of the host.
-fn shown(path: &Path, recursive: bool) -> Result<std::os::fd::OwnedFd, Failure> {
+fn shown(path: &Path, recursive: bool) -> Result<OwnedFd, Failure> {
     let tree =
         sys::open_tree(path, recursive).step(&format!("copy the mount {}", path.display()))?;
     sys::mount_set(&tree, SHOWN).step(&format!("make the copy of {} read-only", path.display()))?;

@@ -376,16 +376,14 @@ impl Runtime {
 }
 
 async fn end_of_command(id: String, client: Client) -> Result<i32, Error> {
-    let stream = client.into_stream();
+    let (stream, come) = client.into_parts();
     let stream = stream
         .set_nonblocking(true)
         .and_then(|()| tokio::net::UnixStream::from_std(stream))
         .map_err(silent(&id))?;
     let mut line = String::new();
-    tokio::io::BufReader::new(stream)
-        .read_line(&mut line)
-        .await
-        .map_err(silent(&id))?;
+    let mut lines = tokio::io::BufReader::new(tokio::io::AsyncReadExt::chain(&come[..], stream));
+    lines.read_line(&mut line).await.map_err(silent(&id))?;
     let reply: Reply = serde_json::from_str(&line).map_err(|e| silent(&id)(e.into()))?;
     match (reply.exit, reply.failure) {
         (Some(code), _) => Ok(code),
