@@ -168,6 +168,13 @@ pub(crate) fn first_packet(seen: &[Observation]) -> Vec<&Value> {
         .collect()
 }
 
+/// Whether the first packet was seen to arrive.
+pub(crate) fn delivered(seen: &[Observation]) -> bool {
+    first_packet(seen)
+        .iter()
+        .any(|line| line["point"] == "to_container")
+}
+
 /// What was seen, in a few words for a message.
 pub(crate) fn words(seen: &[Observation]) -> String {
     if seen.is_empty() {

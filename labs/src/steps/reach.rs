@@ -28,10 +28,9 @@ pub(super) fn run(
         };
         trace.forget();
         let seen = answered(running, flow)?;
-        // Delivered too, so that the ladder of this packet is whole.
-        let whole = |seen: &[observe::Observation]| {
-            observe::passed(seen, via) && seen.iter().any(|o| o.point == "to_container")
-        };
+        // The first packet up to its delivery, so that its ladder is whole.
+        let whole =
+            |seen: &[observe::Observation]| observe::passed(seen, via) && observe::delivered(seen);
         trace.read_until(SEEN_WITHIN, whole);
         if !observe::passed(&trace.seen, via) {
             return Err(format!(
