@@ -159,15 +159,15 @@ fn addresses(
         claimed: &claimed,
     };
     let mut list = Vec::new();
+    let mut to_claim = None;
     if let Some(address) = interface.spec.address {
         match pool.fixed(address) {
-            Ok(FixedAddress::Own(_)) => list.push(address),
-            Ok(FixedAddress::Claim) if mine.iter().any(|((_, a), _)| *a == address) => {
-                list.push(address)
-            }
-            Ok(FixedAddress::Claim) => return Addresses::Claim(address),
+            Ok(FixedAddress::Own(_)) => {}
+            Ok(FixedAddress::Claim) if mine.iter().any(|((_, a), _)| *a == address) => {}
+            Ok(FixedAddress::Claim) => to_claim = Some(address),
             Err(e) => return Addresses::Blocked(format!("{e}; {}", e.help())),
         }
+        list.push(address);
     }
     let full: BTreeSet<IpNet> = own
         .iter()
@@ -176,10 +176,12 @@ fn addresses(
         .collect();
     for (cidr, subnet_len) in ranges(spec) {
         let ipv6 = matches!(cidr, IpNet::V6(_));
-        if list.iter().any(|a| a.is_ipv6() == ipv6) {
+        let has_subnet = own.iter().any(|net| cidr.contains(net));
+        let is_fixed = list.iter().any(|a| a.is_ipv6() == ipv6);
+        if is_fixed && has_subnet {
             continue;
         }
-        if let Some(address) = pool.pick(ipv6, None) {
+        if let Some(address) = pool.pick(ipv6, None).filter(|_| !is_fixed) {
             list.push(address);
             continue;
         }
@@ -192,16 +194,23 @@ fn addresses(
             now: p.now,
             hold: p.hold,
         };
-        return match plan_lease(&request) {
-            LeasePlan::Take(change) => Addresses::Lease(change),
+        match plan_lease(&request) {
+            LeasePlan::Take(change) => return Addresses::Lease(change),
+            // A fixed address needs no subnet; having one keeps the rule that a node with endpoints has one.
+            _ if is_fixed => {}
             LeasePlan::Exhausted(e) => {
-                Addresses::Blocked(format!("network {network}: {e}; {}", e.help()))
+                return Addresses::Blocked(format!("network {network}: {e}; {}", e.help()));
             }
             // The pool found nothing in it: its addresses are claimed by others.
-            LeasePlan::Have(net) => Addresses::Blocked(format!(
-                "subnet {net} of network {network} is full; remove a container here"
-            )),
-        };
+            LeasePlan::Have(net) => {
+                let why =
+                    format!("subnet {net} of network {network} is full; remove a container here");
+                return Addresses::Blocked(why);
+            }
+        }
+    }
+    if let Some(address) = to_claim {
+        return Addresses::Claim(address);
     }
     Addresses::Have(list)
 }
@@ -246,7 +255,12 @@ pub fn care(p: &Preparing<'_>, empty: &mut Empty) -> Vec<(NetworkRef, LeaseChang
                     .collect(),
             );
         }
-        if !p.state.networks.contains_key(network) {
+        // While anything of the network is here, its subnets stay, even if fixed addresses left them empty.
+        let in_network = p
+            .local
+            .interfaces()
+            .any(|(_, i)| i.network == *network && !i.hop);
+        if in_network || !p.state.networks.contains_key(network) {
             continue;
         }
         let mut in_use = used(p.state, p.local, network, None);
@@ -411,6 +425,7 @@ mod tests {
             ["10.10.200.7".parse::<IpAddr>().unwrap()]
         );
         assert_eq!(s.addresses.len(), 1);
+        assert_eq!(s.subnets.len(), 1, "a node with an endpoint has a subnet");
         let me: NodeName = "n1".parse().unwrap();
         let other = prepare(
             &preparing(&s, &local, &me),

@@ -10,6 +10,7 @@ use weft_runtime::Runtime;
 use super::{Observed, Reconciler, now};
 use crate::local::{Ended, LocalInterface};
 use crate::mirror::State;
+use crate::node::chain_of;
 use crate::plan::containers::{STEADY, Step, backoff, plan};
 use crate::plan::leases::{Prepared, prepare};
 
@@ -211,14 +212,16 @@ impl Reconciler {
             }
             Step::Clear { restart } => {
                 if self.is_down(container, seen).await? {
-                    self.take_down(container, seen).await?;
+                    self.take_links(container).await?;
+                    self.delete(container, Runtime::delete_keeping_log).await?;
                     self.cleared(container, restart);
                 }
                 Ok(())
             }
             Step::Remove => {
                 if self.is_down(container, seen).await? {
-                    self.take_down(container, seen).await?;
+                    self.take_links(container).await?;
+                    self.delete(container, Runtime::delete).await?;
                     self.remember(|l| l.containers.remove(container));
                     self.failing.remove(container);
                     self.again = true;
@@ -338,31 +341,35 @@ impl Reconciler {
         Ok(false)
     }
 
-    /// Takes away what a container that is down left: shim, programs' links, devices.
-    async fn take_down(
-        &mut self,
-        container: &ContainerRef,
-        seen: Option<Observed>,
-    ) -> Result<(), String> {
-        let interfaces = self.interfaces_of(container);
-        for interface in &interfaces {
+    /// Takes away the devices of a container that is down, and the programs' links to them.
+    async fn take_links(&mut self, container: &ContainerRef) -> Result<(), String> {
+        for interface in self.interfaces_of(container) {
             let name = interface.host_name();
             let link = self.netlink.link(&name).await.map_err(|e| e.to_string())?;
             if let Some(link) = link {
-                self.datapath
-                    .lock()
-                    .detach(link.index)
-                    .map_err(|e| e.to_string())?;
+                let detached = self.datapath.lock().detach(link.index);
+                detached.map_err(|e| chain_of(&e))?;
                 self.netlink
                     .delete_link(&name)
                     .await
                     .map_err(|e| e.to_string())?;
             }
         }
-        if seen.is_some() {
-            let id = runtime_id(container);
-            self.with_runtime(move |r| r.delete(&id)).await?;
-        }
+        Ok(())
+    }
+
+    /// Takes away its shim and what that held; one that is not there is as good.
+    async fn delete(
+        &mut self,
+        container: &ContainerRef,
+        how: fn(&Runtime, &str) -> Result<(), weft_runtime::Error>,
+    ) -> Result<(), String> {
+        let id = runtime_id(container);
+        let gone = |result| match result {
+            Err(weft_runtime::Error::NotFound { .. }) => Ok(()),
+            other => other,
+        };
+        self.with_runtime(move |r| gone(how(r, &id))).await?;
         self.plumbed.remove(container);
         self.stopping.remove(container);
         Ok(())
