@@ -61,6 +61,16 @@ impl Runtime {
         })
     }
 
+    /// For machines whose rules forbid user namespaces although the kernel has them: a container's root is then the
+    /// host's, without capabilities, and fewer of those are given.
+    #[must_use]
+    pub fn without_user_namespaces(self) -> Runtime {
+        Runtime {
+            user_namespaces: false,
+            ..self
+        }
+    }
+
     /// Makes a container up to its start: its process waits, its network namespace can be filled.
     pub fn create(&self, config: &ContainerConfig) -> Result<Created, Error> {
         config.check()?;

@@ -371,3 +371,24 @@ fn names_of_full_length_work() {
     place.started(&id, &["sleep", "1000"]);
     assert_eq!(place.state(&id), Some(State::Running));
 }
+
+#[test]
+fn a_start_is_quick() {
+    let place = Place::new();
+    let mut times: Vec<Duration> = (0..20)
+        .map(|n| {
+            let config = container(&format!("c{n}"), &["true"]);
+            let begin = Instant::now();
+            place.runtime.create(&config).unwrap();
+            place.runtime.start(&config.id).unwrap();
+            begin.elapsed()
+        })
+        .collect();
+    times.sort();
+    println!(
+        "create and start: median {:?}, worst {:?}",
+        times[10], times[19]
+    );
+    // The goal is 20 ms on an idle machine; tests run beside each other.
+    assert!(times[10] < Duration::from_millis(500), "{times:?}");
+}

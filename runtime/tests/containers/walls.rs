@@ -104,9 +104,51 @@ fn the_root_cannot_be_written_and_its_own_folders_can() {
 fn covers_hold_in_a_namespace_of_the_containers_own() {
     let place = Place::new();
     // With all capabilities of a user namespace of its own, it still lifts no cover.
-    let script = "unshare -Urm /bin/sh -c 'umount /etc/shadow; umount /proc; umount /tmp; umount /var; cat /etc/shadow | wc -c; ls /var/lib | wc -l' 2>/dev/null || echo 0";
-    let said = say(&place, script);
-    assert!(said.split_whitespace().all(|n| n == "0"), "{said}");
+    let script = "import ctypes, os\n\
+                  c = ctypes.CDLL(None, use_errno=True)\n\
+                  assert c.unshare(0x10020000) == 0\n\
+                  print([l for l in open('/proc/self/status') if l.startswith('CapEff')][0].split()[1] != '0' * 16)\n\
+                  for p in ['/etc/shadow', '/proc', '/tmp', '/var', '/dev', '/sys', '/']:\n\
+                  \x20 if c.umount2(p.encode(), 2) == 0: print('lifted', p)\n\
+                  print(len(open('/etc/shadow').read()), len(os.listdir('/tmp')))";
+    let (code, log) = place.output(&container("c", &["python3", "-c", script]));
+    assert_eq!((code, log.as_str()), (0, "True\n0 0\n"));
+}
+
+#[test]
+fn without_user_namespaces_the_walls_are_the_root_and_the_lack_of_powers() {
+    let place = Place::new();
+    let runtime = place.runtime.clone().without_user_namespaces();
+    let script = "id -u; cat /etc/shadow | wc -c; cat /proc/self/uid_map; grep Cap /proc/self/status; cat /proc/sys/net/ipv4/ping_group_range; \
+                  for f in /usr/new /proc/sys/kernel/hostname /proc/sysrq-trigger; do (echo x > $f) 2>/dev/null && echo wrote $f; done; \
+                  touch /tmp/new && ls /tmp";
+    runtime.create(&sh("c", script)).unwrap();
+    runtime.start("c").unwrap();
+    assert_eq!(runtime.wait_exit("c", Duration::from_secs(10)).unwrap(), 0);
+    let log = fs::read_to_string(runtime.logs_path("c")).unwrap();
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!((lines[0], lines[1]), ("0", "0"), "{log}");
+    assert!(
+        lines[2].split_whitespace().eq(["0", "0", "4294967295"]),
+        "{log}"
+    );
+    assert_eq!(log.matches("0000000000000000").count(), 5, "{log}");
+    assert!(lines[8].split_whitespace().eq(["0", "2147483647"]), "{log}");
+    assert_eq!(lines[9..], ["new"], "{log}");
+    assert!(!runtime.list().unwrap()[0].user_namespace);
+    let mut raw = container("raw", &["python3", "-c", PACKET]);
+    raw.capabilities = vec!["DAC_OVERRIDE".to_owned()];
+    assert!(matches!(
+        runtime.create(&raw),
+        Err(weft_runtime::Error::RefusedCapability { .. })
+    ));
+    raw.capabilities = vec!["NET_RAW".to_owned()];
+    runtime.create(&raw).unwrap();
+    runtime.start("raw").unwrap();
+    assert_eq!(
+        runtime.wait_exit("raw", Duration::from_secs(10)).unwrap(),
+        0
+    );
 }
 
 #[test]
