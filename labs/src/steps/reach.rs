@@ -1,13 +1,16 @@
 //! `reach`: an answer comes back, and the packet was seen to pass the hops of `via`.
 
 use std::io::Write;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::probe::{self, Flow};
 use super::{ANSWER_WITHIN, Attempt, SEEN_WITHIN, until};
 use crate::cancel::Cancel;
 use crate::engine::Running;
 use crate::observe::{self, Trace};
+
+/// Nodes send what they saw at once; this covers the way to the engine, on a busy machine too.
+const SETTLED: Duration = Duration::from_millis(250);
 
 pub(super) fn run(
     running: &Running,
@@ -72,11 +75,13 @@ fn by_words(seen: &[observe::Observation], via: &[String]) -> String {
 }
 
 /// The first such packet of the lab is the one whose ladder is shown.
-fn keep_for_ladder(running: &Running, trace: &Trace) -> Result<(), String> {
+fn keep_for_ladder(running: &Running, trace: &mut Trace) -> Result<(), String> {
     let path = running.place.trace();
     if path.exists() {
         return Ok(());
     }
+    // What another node saw earlier may come later.
+    trace.read_until(SETTLED, |_| false);
     let cannot = |e: std::io::Error| format!("{}: {e}", path.display());
     let mut file = std::fs::File::create(&path).map_err(cannot)?;
     for line in observe::first_packet(&trace.seen) {
