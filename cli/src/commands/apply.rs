@@ -14,7 +14,7 @@ use crate::output;
 /// A command about a site file.
 #[derive(Debug, Args)]
 pub struct Apply {
-    /// The site file.
+    /// The site file; `-` is standard input.
     #[arg(long = "file", short)]
     file: PathBuf,
 }
@@ -72,9 +72,14 @@ fn read(path: &Path) -> Result<Vec<Object>, Failure> {
     Ok(objects)
 }
 
-/// The text of a file.
+/// The text of a file; of standard input for `-`.
 pub fn read_file(path: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(path).map_err(|error| {
+    let text = if path == Path::new("-") {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(path)
+    };
+    text.map_err(|error| {
         let missing = error.kind() == std::io::ErrorKind::NotFound;
         let failure = Failure::new(
             format!("{}: cannot be read: {error}", path.display()),
