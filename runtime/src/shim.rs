@@ -82,6 +82,7 @@ fn prepare(dir: &Path) -> Result<Shim, Failure> {
     write_whole(
         Path::new(PID),
         format!("{}\n", std::process::id()).as_bytes(),
+        false,
     )
     .step("write shim.pid")?;
     let text = fs::read(CONFIG).step("read config.json")?;
@@ -163,15 +164,19 @@ impl Shim {
     }
 }
 
+/// After a loss of power no container lives, and a state that says so is worth no wait for the disk; an exit code is.
 fn write_state(status: &Status) -> io::Result<()> {
-    write_whole(Path::new(STATE), &serde_json::to_vec(status)?)
+    let last = matches!(status.state, State::Exited { .. });
+    write_whole(Path::new(STATE), &serde_json::to_vec(status)?, last)
 }
 
-/// Writes a file so that it is there wholly or not at all, also after a loss of power.
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Writes a file so that others see it wholly or not at all; if `durable`, also after a loss of power.
+fn write_whole(path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut file = File::create(&new)?;
     file.write_all(bytes)?;
-    file.sync_data()?;
+    if durable {
+        file.sync_data()?;
+    }
     fs::rename(&new, path)
 }
