@@ -12,7 +12,7 @@ pub fn etcdctl(lab: &Lab, node: &str, args: &[&str]) -> Output {
         "ETCDCTL_API=3",
         "etcdctl",
         "--endpoints",
-        "http://127.0.0.1:2379",
+        "127.0.0.1:2379",
     ];
     line.extend(args);
     let output = lab.exec(node, &line);
@@ -60,14 +60,14 @@ fn the_stock_client_works() {
 
 fn transaction(lab: &Lab) {
     let script = "printf 'value(\"test/a\") = \"1\"\\n\\nput test/a 3\\n\\nput test/a 4\\n\\n' \
-        | ETCDCTL_API=3 etcdctl --endpoints http://127.0.0.1:2379 txn";
+        | ETCDCTL_API=3 etcdctl --endpoints 127.0.0.1:2379 txn";
     let said = lab.must("n1", &["sh", "-c", script]);
     assert!(said.contains("SUCCESS"), "{said}");
     assert_eq!(must(lab, &["get", "test/a", "--print-value-only"]), "3\n");
 }
 
 fn watch(lab: &Lab) {
-    let script = "ETCDCTL_API=3 timeout 10 etcdctl --endpoints http://127.0.0.1:2379 \
+    let script = "ETCDCTL_API=3 timeout 10 etcdctl --endpoints 127.0.0.1:2379 \
         watch test/w --rev 1 | head -n 3";
     must(lab, &["put", "test/w", "seen"]);
     assert_eq!(lab.must("n1", &["sh", "-c", script]), "PUT\ntest/w\nseen\n");

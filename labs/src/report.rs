@@ -188,7 +188,10 @@ fn next_commands(running: &Running) -> Vec<String> {
                 "weft lab exec {lab} {from} -- /.weft function probe {traffic} {address}"
             ));
         }
-        None => commands.push(format!("{host} status")),
+        None => {
+            commands.push(format!("{host} status"));
+            commands.push(format!("{host} network ls"));
+        }
     }
     commands.push(format!("weft lab down {lab}"));
     commands
