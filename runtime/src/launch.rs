@@ -1,4 +1,4 @@
-//! Makes a container's process 1, and commands beside it.
+//! Makes a container's process 1, and, in `beside`, commands beside it.
 //!
 //! The shim forks a builder, which takes a mount namespace and builds the root in it while the shim puts it into the
 //! cgroups (a move that waits for the kernel's readers, so it is worth its own process). The builder then makes
@@ -7,10 +7,10 @@
 //! Whatever is made here asks the kernel to be killed when the shim ends, so no container is left without one.
 
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use nix::sched::{CloneFlags, setns};
+use nix::sched::CloneFlags;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
@@ -24,6 +24,10 @@ use crate::privileges::{self, Program};
 use crate::protocol::Bundle;
 use crate::rootfs::{self, Root};
 use crate::sys;
+
+mod beside;
+
+pub(crate) use beside::exec;
 
 /// Users of a container; what user namespaces of distributions give.
 pub(crate) const USERS: u32 = 65536;
@@ -249,84 +253,5 @@ impl Made {
             None => Ok(()),
             Some(message) => Err(unexpected(Some(&message))),
         }
-    }
-}
-
-/// Runs a command beside process 1, in all its namespaces and cgroups.
-pub(crate) fn exec(
-    first: Pid,
-    users: Option<u32>,
-    cgroups: &[PathBuf],
-    program: &Program,
-    streams: Streams,
-) -> Result<Pid, Failure> {
-    let target = sys::pidfd(first).step("find the container's process 1")?;
-    let (ours, theirs) = Channel::pair()?;
-    give_away(&streams, users);
-    let Some(helper) = sys::fork(CloneFlags::empty()).step("make a process")? else {
-        drop(ours);
-        let failure = enter(
-            target.as_fd(),
-            users.is_some(),
-            cgroups,
-            program,
-            &streams,
-            &theirs,
-        );
-        let _ = theirs.send(&Message::Failed(failure));
-        sys::exit_now(127);
-    };
-    drop((theirs, streams));
-    let pid = match ours.receive() {
-        Ok(Some(Message::Made(pid))) => Ok(Pid::from_raw(pid)),
-        Ok(other) => Err(unexpected(other.as_ref())),
-        Err(failure) => Err(failure),
-    };
-    let _ = waitpid(helper, None);
-    let pid = pid?;
-    let end = |failure| {
-        let _ = kill(pid, Signal::SIGKILL);
-        let _ = waitpid(pid, None);
-        failure
-    };
-    match ours.receive() {
-        Ok(None) => Ok(pid),
-        Ok(other) => Err(end(unexpected(other.as_ref()))),
-        Err(failure) => Err(end(failure)),
-    }
-}
-
-/// In a process of its own; returns only what failed.
-fn enter(
-    target: impl AsFd,
-    user: bool,
-    cgroups: &[PathBuf],
-    program: &Program,
-    streams: &Streams,
-    channel: &Channel,
-) -> Failure {
-    let entered = (|| {
-        set_pdeathsig(Signal::SIGKILL).step("ask to end with the shim")?;
-        cgroup::join(cgroups, 0)?;
-        setns(target, namespaces(user)).step("enter the container's namespaces")?;
-        // Process namespaces take in children only, which the shim is to wait for.
-        match sys::fork(CloneFlags::CLONE_PARENT).step("make a process")? {
-            Some(pid) => {
-                channel.send(&Message::Made(pid.as_raw()))?;
-                sys::exit_now(0)
-            }
-            None => {
-                set_pdeathsig(Signal::SIGKILL).step("ask to end with the shim")?;
-                privileges::become_root()?;
-                setsid().step("make a session")?;
-                connect(streams)?;
-                privileges::drop_to(program.capabilities)?;
-                privileges::settle()
-            }
-        }
-    })();
-    match entered {
-        Ok(()) => privileges::execute(program),
-        Err(failure) => failure,
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! The map of this crate:
 //! - `config`, `error`: what goes in, what can go wrong.
-//! - `runtime`: what the agent calls; it starts shims and talks to them. `client`, `protocol`: how. `exec`: commands in containers.
+//! - `runtime`: what the agent calls (`runtime/making`: what `create` does); it starts shims and talks to them. `client`, `protocol`: how. `exec`: commands in containers.
 //! - `shim`: the single-threaded process that holds one container: control socket, exit code; `log`: its output.
 //! - `launch`: makes the container's processes and namespaces. `channel`: how these report; `failure`: what.
 //!   `rootfs`: what it sees of the disk.
