@@ -1,8 +1,15 @@
 //! Printing facts: tables for people, one JSON object a line for machines.
 
+use std::io::IsTerminal;
+
 use comfy_table::{Table, presets};
 use serde_json::{Map, Value};
 use weft_agent::proto::Object;
+
+/// Whether to colour: only for a person at a terminal who did not decline (no-color.org).
+pub fn colours() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
 
 /// A table without lines, as wide as its content.
 pub fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) {

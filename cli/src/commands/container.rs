@@ -1,5 +1,7 @@
 //! Containers: `weft run`, `ps`, `logs`, `exec`, `stop`, `rm`, `inspect`.
 
+mod wait;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::IpAddr;
@@ -48,6 +50,9 @@ pub struct Run {
     /// The node it runs on; without it, the one with the fewest containers.
     #[arg(long)]
     node: Option<NodeName>,
+    /// Return as soon as it is written down, not when it runs.
+    #[arg(long)]
+    no_wait: bool,
     /// `host`: the machine's own root file system, read-only.
     image: String,
     /// What it runs.
@@ -149,7 +154,7 @@ fn bytes(text: &str) -> Result<u64, String> {
 
 /// Runs `weft run`.
 pub fn run(host: &str, json: bool, run: Run) -> Done {
-    let name = run.name.to_string();
+    let (name, no_wait) = (run.name.clone(), run.no_wait);
     let container = site::Container {
         name: run.name,
         networks: run.networks,
@@ -170,9 +175,12 @@ pub fn run(host: &str, json: bool, run: Run) -> Done {
             RestartArg::Always => Restart::Always,
         },
     };
-    let object = object("container", &name, &container)?;
+    let object = object("container", &name.to_string(), &container)?;
     with_agent(host, async |mut agent| {
         print_changes(json, &agent.apply(vec![object], false).await?);
+        if !no_wait {
+            wait::until_started(&mut agent, &name).await?;
+        }
         Ok(0)
     })
 }

@@ -11,6 +11,7 @@ use weft_agent::trace::join;
 use super::apply::read_file;
 use crate::connect::with_agent;
 use crate::fail::{Done, Failure};
+use crate::output;
 use crate::trace::{json, ladder};
 
 /// How long a packet's last observation may be ago before its ladder is printed: nodes send what they saw
@@ -69,7 +70,7 @@ pub fn run(host: &str, json: bool, trace: Trace) -> Done {
                 observations.extend(observation);
             }
             for found in join(&observations) {
-                print!("{}", ladder::draw(&found));
+                print!("{}", ladder::draw(&found, output::colours()));
             }
             Ok(0)
         }
@@ -171,7 +172,7 @@ impl Shown {
         for found in join(&observations).iter().take(self.limit - self.packets) {
             self.packets += 1;
             if !self.json {
-                print!("{}", ladder::draw(found));
+                print!("{}", ladder::draw(found, output::colours()));
             }
         }
     }

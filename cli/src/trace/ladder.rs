@@ -3,11 +3,12 @@
 
 use std::fmt::Write;
 
+use owo_colors::OwoColorize;
 use weft_agent::proto::Observation;
 use weft_agent::trace::{Ladder, Outcome, Step};
 
-/// Draws it.
-pub fn draw(ladder: &Ladder) -> String {
+/// Draws it; with `colours`, ends and gaps stand out.
+pub fn draw(ladder: &Ladder, colours: bool) -> String {
     let mut text = format!("{}\n", title(&ladder.first));
     let rows: Vec<[String; 5]> = ladder.steps.iter().map(row).collect();
     let width = |column: usize| {
@@ -25,10 +26,42 @@ pub fn draw(ladder: &Ladder) -> String {
             c = widths[2],
             d = widths[3],
         );
-        let _ = writeln!(text, "{}", line.trim_end());
+        let _ = writeln!(text, "{}", paint(line.trim_end(), tone(mark), colours));
     }
-    let _ = writeln!(text, "  {}\n", end(ladder));
+    let tone = match &ladder.outcome {
+        Outcome::Delivered { .. } | Outcome::Answered { .. } => Tone::Good,
+        Outcome::Dropped { .. } => Tone::Bad,
+        Outcome::Unknown => Tone::Gap,
+    };
+    let _ = writeln!(text, "  {}\n", paint(&end(ladder), tone, colours));
     text
+}
+
+/// What a line is about, for its colour.
+#[derive(Clone, Copy)]
+enum Tone {
+    Plain,
+    Good,
+    Bad,
+    Gap,
+}
+
+fn tone(mark: &str) -> Tone {
+    match mark {
+        "*" => Tone::Good,
+        "x" => Tone::Bad,
+        "?" => Tone::Gap,
+        _ => Tone::Plain,
+    }
+}
+
+fn paint(line: &str, tone: Tone, colours: bool) -> String {
+    match tone {
+        Tone::Good if colours => line.green().to_string(),
+        Tone::Bad if colours => line.red().to_string(),
+        Tone::Gap if colours => line.yellow().to_string(),
+        _ => line.to_owned(),
+    }
 }
 
 fn title(o: &Observation) -> String {
@@ -209,12 +242,17 @@ mod tests {
             segments: 0,
         };
         assert_eq!(
-            draw(&ladder),
+            draw(&ladder, false),
             "red/front (vni 7)  tcp 10.10.0.2:4000 > 10.10.1.2:80 SYN, 74 bytes\n\
              \x20 n1  +1.5 us  o  sent       by red/front/a\n\
              \x20 n1  +1.5 us  >  VXLAN out  vni 7 to n2\n\
              \x20 n2           ?  missing    not seen after n1 sent it there\n\
              \x20 = the trail ends here: nobody reported what became of it\n\n"
+        );
+        assert_eq!(
+            draw(&ladder, true).matches("\u{1b}[33m").count(),
+            2,
+            "the gap and the end"
         );
     }
 }
