@@ -75,3 +75,28 @@ fn killed_when_the_first_agents_run() {
 fn killed_when_it_is_up() {
     killed_when("\"up\"", 1);
 }
+
+/// Ctrl-C: the engine itself takes down what it has begun.
+#[test]
+fn an_interrupted_lab_takes_itself_down() {
+    let _machine = machine();
+    let name = unique("interrupt");
+    let before = Traces::now(&name);
+    let engine = Command::new(weft())
+        .args(["lab", "run", "two-tenants", "--name", &name])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("start weft");
+    let journal = Path::new(ROOT).join(&name).join("journal");
+    wait_until("the agents are started", UP_WITHIN, || {
+        let lines = std::fs::read_to_string(&journal).ok()?;
+        (lines.matches("\"agent\"").count() == 3).then_some(())
+    });
+    machine::signal(engine.id() as i32, "INT");
+    let output = engine.wait_with_output().expect("wait for weft");
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("interrupted"), "{}", text(&output));
+    assert_eq!(Traces::now(&name), before);
+}

@@ -12,6 +12,7 @@ mod crash;
 mod etcdctl;
 mod host_image;
 mod isolation;
+mod links;
 mod main_job;
 mod outage;
 mod refused;

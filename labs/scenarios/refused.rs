@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::lab::{Lab, PLAIN, text, unique, weft};
+use crate::lab::{Lab, PLAIN, machine, text, unique, weft};
 
 /// Runs `weft`: exit code and what it said.
 fn said(args: &[&str]) -> (Option<i32>, String) {
@@ -81,4 +81,26 @@ fn an_unknown_tenant_in_a_chain_and_a_missing_image_are_told() {
     assert!(code.is_some_and(|code| code != 0), "{text}");
     assert!(text.contains("oci:/nowhere"), "{text}");
     lab.down();
+}
+
+#[test]
+fn a_step_that_does_not_hold_fails_the_run_and_says_what_was_seen() {
+    let _machine = machine();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("fails.toml");
+    let step = "\n[[step]]\nreach = { from = \"red/a\", to = \"red/b\", traffic = \"tcp/81\" }\nwithin = \"1s\"\n";
+    std::fs::write(&file, format!("{PLAIN}{step}")).unwrap();
+    let name = unique("fails");
+    let (code, text) = said(&["lab", "run", file.to_str().unwrap(), "--name", &name]);
+    assert_eq!(code, Some(1), "{text}");
+    for words in [
+        "0 of 1 steps passed",
+        "expected: an answer",
+        "seen: no answer",
+        "fails.toml:33",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let (code, text) = said(&["lab", "down", &name]);
+    assert_eq!(code, Some(3), "it took itself down: {text}");
 }

@@ -105,6 +105,11 @@ pub fn ls(host: &Host) -> Result<(), LabError> {
     list::print(host)
 }
 
+/// `weft lab inspect NAME`.
+pub fn inspect(host: &Host, name: &str) -> Result<(), LabError> {
+    list::inspect(host, &check_name(name)?)
+}
+
 /// `weft lab exec NAME NODE|TENANT/CONTAINER -- COMMAND`: returns the command's exit code.
 pub fn exec(host: &Host, name: &str, target: &str, command: &[String]) -> Result<u8, LabError> {
     let name = check_name(name)?;

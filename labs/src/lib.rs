@@ -35,7 +35,7 @@ mod underlay;
 
 pub use builtin::names as builtin_names;
 pub use diagnose::Diagnostic;
-pub use engine::{down, exec, ls, run, up};
+pub use engine::{down, exec, inspect, ls, run, up};
 pub use error::LabError;
 pub use file::LabFile;
 pub use options::{DEFAULT_ROOT, Host, Outcome, RunOptions};

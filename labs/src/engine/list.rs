@@ -1,4 +1,4 @@
-//! Labs as their journals tell of them: for `ls` and `exec`.
+//! Labs as their journals tell of them: for `ls`, `inspect` and `exec`.
 
 use serde_json::json;
 
@@ -116,5 +116,49 @@ pub(super) fn print(host: &Host) -> Result<(), LabError> {
         let head = ["LAB", "STATE", "NODES", "FILE"].map(str::to_owned);
         print!("{}", crate::report::table(&head, &rows));
     }
+    Ok(())
+}
+
+/// Where everything of one lab is: nodes with their processes, sockets and logs.
+pub(super) fn inspect(host: &Host, name: &str) -> Result<(), LabError> {
+    let lab = Found::read(host, name)?;
+    let place = Place::new(&host.root, name);
+    if host.json {
+        let nodes: Vec<_> = lab.nodes.iter().map(|(node, holder)| {
+            json!({
+                "node": node, "holder": holder.pid, "alive": holder.is_alive(),
+                "host": format!("unix:{}", place.socket(node).display()),
+                "log": place.log(node), "state": place.state(node),
+            })
+        });
+        let whole = json!({
+            "lab": lab.name, "state": lab.state(), "file": lab.file, "source": place.source(),
+            "folder": place.dir(), "nodes": nodes.collect::<Vec<_>>(),
+        });
+        println!("{whole}");
+        return Ok(());
+    }
+    println!("lab {}: {}", lab.name, lab.state());
+    println!(
+        "file    {}, as it was run: {}",
+        lab.file,
+        place.source().display()
+    );
+    println!("folder  {}\n", place.dir().display());
+    let rows: Vec<[String; 5]> = lab
+        .nodes
+        .iter()
+        .map(|(node, holder)| {
+            [
+                node.clone(),
+                holder.pid.to_string(),
+                if holder.is_alive() { "yes" } else { "no" }.to_owned(),
+                format!("unix:{}", place.socket(node).display()),
+                place.log(node).display().to_string(),
+            ]
+        })
+        .collect();
+    let head = ["NODE", "HOLDER", "ALIVE", "--host", "LOG"].map(str::to_owned);
+    print!("{}", crate::report::table(&head, &rows));
     Ok(())
 }
