@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, bail};
 
 /// A package and the program by which it is found.
-const NEEDS: [(&str, &str, &str); 4] = [
+const NEEDS: [(&str, &str, &str); 6] = [
     (
         "bpftool",
         "bpftool",
@@ -24,7 +24,17 @@ const NEEDS: [(&str, &str, &str); 4] = [
         "ip",
         "lists links and namespaces before and after",
     ),
+    (
+        "python3",
+        "python3",
+        "opens sockets and calls inside containers under test",
+    ),
     ("tcpdump", "tcpdump", "captures the underlay"),
+    (
+        "util-linux",
+        "unshare",
+        "tries to lift a container's covers from inside",
+    ),
 ];
 
 /// Lists what is needed and installs what is missing; asks first unless `yes`.
