@@ -48,7 +48,12 @@ pub async fn list(shared: &Shared, request: &ListRequest) -> Result<ListReply, S
         in_tenant && named
     });
     if objects.is_empty() && !request.name.is_empty() {
-        let help = format!("`weft {} ls` shows what there is", request.kind);
+        let shown_by = match request.kind.as_str() {
+            "container" => "ps".to_owned(),
+            "subnet" => "network show".to_owned(),
+            kind => format!("{kind} ls"),
+        };
+        let help = format!("`weft {shown_by}` shows what there is");
         return Err(fault(
             Code::NotFound,
             format!("{} {}", request.kind, request.name),

@@ -142,11 +142,16 @@ pub fn print_changes(json: bool, changes: &[Change]) {
 
 /// Prints what was removed.
 pub fn print_removed(json: bool, removed: &[String]) {
-    for name in removed {
+    print_done(json, "removed", removed);
+}
+
+/// Prints what was `removed`, `stopped`.
+pub fn print_done(json: bool, done: &str, names: &[String]) {
+    for name in names {
         if json {
-            println!("{}", json!({ "removed": name }));
+            println!("{}", json!({ done: name }));
         } else {
-            println!("removed {name}");
+            println!("{done} {name}");
         }
     }
 }

@@ -11,9 +11,9 @@ use tokio::io::AsyncReadExt;
 use tokio_stream::wrappers::ReceiverStream;
 use weft_agent::overlay::documents::{Resources, Restart};
 use weft_agent::overlay::{ContainerRef, NetworkRef, NodeName, site};
-use weft_agent::proto::{ExecInput, ExecStart, LogsRequest, RemoveRequest};
+use weft_agent::proto::{ExecInput, ExecStart, LogsRequest, Object, RemoveRequest};
 
-use super::apply::{object, print_changes, print_removed};
+use super::apply::{object, print_changes, print_done};
 use crate::connect::with_agent;
 use crate::fail::{Done, Failure};
 use crate::output;
@@ -188,9 +188,12 @@ pub fn run(host: &str, json: bool, run: Run) -> Done {
 /// Runs `weft ps`.
 pub fn ps(host: &str, json: bool, ps: Ps) -> Done {
     with_agent(host, async |mut agent| {
-        let list = agent
+        let mut list = agent
             .list("container", ps.tenant.as_deref().unwrap_or(""), "")
             .await?;
+        if !json {
+            list.iter_mut().for_each(with_exit);
+        }
         output::objects(
             json,
             &list,
@@ -208,11 +211,20 @@ pub fn ps(host: &str, json: bool, ps: Ps) -> Done {
     })
 }
 
+/// For people: `exited 127` says more than `exited`.
+fn with_exit(object: &mut Object) {
+    let mut value = output::object_json(object);
+    let status = &mut value["status"];
+    if status["state"] == "exited" && status["exit"].is_number() {
+        status["state"] = format!("exited {}", status["exit"]).into();
+        object.json = value.to_string();
+    }
+}
+
 /// Runs `weft inspect`.
 pub fn inspect(host: &str, json: bool, named: Named) -> Done {
     with_agent(host, async |mut agent| {
-        let (tenant, name) = (named.name.tenant.as_str(), named.name.container.as_str());
-        let list = agent.list("container", tenant, name).await?;
+        let list = agent.list("container", "", &named.name.to_string()).await?;
         list.iter()
             .for_each(|object| output::document(json, object));
         Ok(0)
@@ -228,7 +240,11 @@ pub fn remove(host: &str, json: bool, named: Named, stop_only: bool) -> Done {
             force: false,
             stop_only,
         };
-        print_removed(json, &agent.remove(request).await?);
+        print_done(
+            json,
+            if stop_only { "stopped" } else { "removed" },
+            &agent.remove(request).await?,
+        );
         Ok(0)
     })
 }
@@ -340,5 +356,23 @@ mod tests {
         for bad in ["red", "red/front:x", "Red/front"] {
             assert!(attachment(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_exit_code_stands_beside_the_state() {
+        let object = |json: &str| Object {
+            json: json.to_owned(),
+            ..Object::default()
+        };
+        let state = |json: &str| {
+            let mut object = object(json);
+            with_exit(&mut object);
+            output::object_json(&object)["status"]["state"].clone()
+        };
+        assert_eq!(
+            state(r#"{"status": {"state": "exited", "exit": 127}}"#),
+            "exited 127"
+        );
+        assert_eq!(state(r#"{"status": {"state": "running"}}"#), "running");
     }
 }

@@ -20,6 +20,11 @@ pub enum Lab {
     },
     /// List labs.
     Ls,
+    /// Where everything of a lab is: its nodes' processes, sockets and logs.
+    Inspect {
+        /// The lab's name.
+        name: String,
+    },
     /// Run a command on a node, or in a container (TENANT/NAME), of a lab.
     Exec {
         /// The lab's name.
@@ -76,6 +81,10 @@ pub fn run(json: bool, lab: Lab) -> Done {
         }
         Lab::Ls => {
             weft_labs::ls(&host)?;
+            Ok(0)
+        }
+        Lab::Inspect { name } => {
+            weft_labs::inspect(&host, &name)?;
             Ok(0)
         }
         Lab::Exec {

@@ -116,7 +116,7 @@ pub fn run(host: &str, json: bool, network: Network) -> Done {
             }
             Network::Show { name } => {
                 let tenant = name.tenant.as_str();
-                let list = agent.list("network", tenant, name.network.as_str()).await?;
+                let list = agent.list("network", "", &name.to_string()).await?;
                 list.iter()
                     .for_each(|object| output::document(json, object));
                 let prefix = format!("{name}/");

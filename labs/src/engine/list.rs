@@ -124,7 +124,7 @@ pub(super) fn inspect(host: &Host, name: &str) -> Result<(), LabError> {
     let lab = Found::read(host, name)?;
     let place = Place::new(&host.root, name);
     if host.json {
-        let nodes: Vec<_> = lab.nodes.iter().map(|(node, holder)| {
+        let nodes = lab.nodes.iter().map(|(node, holder)| {
             json!({
                 "node": node, "holder": holder.pid, "alive": holder.is_alive(),
                 "host": format!("unix:{}", place.socket(node).display()),

@@ -35,9 +35,7 @@ pub async fn until_started(agent: &mut AgentClient, name: &ContainerRef) -> Resu
     let begun = Instant::now();
     let mut progress: Option<ProgressBar> = None;
     loop {
-        let list = agent
-            .list("container", name.tenant.as_str(), name.container.as_str())
-            .await?;
+        let list = agent.list("container", "", &name.to_string()).await?;
         let start = list.first().map_or_else(
             || Start::Failed("it was removed meanwhile".to_owned()),
             |object| start(&output::object_json(object)),
