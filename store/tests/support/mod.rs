@@ -1,8 +1,9 @@
-//! A cluster in this process on free loopback ports, each member in its own temporary folder.
+//! A cluster in this process on loopback addresses of its own, each member in its own temporary folder.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use weft_store::client::{Client, Options};
@@ -25,13 +26,14 @@ pub struct Cluster {
     _folders: tempfile::TempDir,
 }
 
-/// Ports that were free a moment ago; held together so that they differ.
+/// Addresses that nobody else has: a loopback host of this process's own, and ports that are given once and
+/// lie below those that the kernel gives to clients, so that no connection takes one before its member does.
 pub fn free(count: usize) -> Vec<SocketAddr> {
-    let held: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"))
-        .collect();
-    held.iter()
-        .map(|l| l.local_addr().expect("bound"))
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let host = Ipv4Addr::new(127, 64 | (high & 0x3f), middle, low);
+    (0..count)
+        .map(|_| SocketAddr::from((host, NEXT.fetch_add(1, Ordering::Relaxed))))
         .collect()
 }
 
