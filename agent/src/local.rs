@@ -24,6 +24,14 @@ const FORMAT: u32 = 1;
 pub struct LocalState {
     /// Format of the file.
     pub format: u32,
+    /// What tells this memory from that of another node of the same name; made before the node
+    /// registers, never changed.
+    #[serde(default)]
+    pub uid: String,
+    /// The cluster that the node belongs to, once it is registered: a store of another one, or an
+    /// empty one, proves nothing about this node's containers.
+    #[serde(default)]
+    pub cluster: Option<String>,
     /// The node's id, once it is registered.
     #[serde(default)]
     pub node_id: Option<NodeId>,
@@ -41,6 +49,8 @@ impl Default for LocalState {
     fn default() -> Self {
         Self {
             format: FORMAT,
+            uid: String::new(),
+            cluster: None,
             node_id: None,
             next_port: 1,
             containers: BTreeMap::new(),

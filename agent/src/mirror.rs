@@ -2,7 +2,9 @@
 //!
 //! One task reads everything at a revision, then watches from the next; after a compaction it reads
 //! again. Until the first full read there is no [`State`] at all, so nobody can act on a part of it.
-//! While the store cannot be reached the last state stays, and [`Health`] says so.
+//! While the store cannot be reached the last state stays, and [`Health`] says so. So it does when the
+//! store no longer is the cluster's that the node belongs to: an emptied store, or another one, is no
+//! proof that anything is to go.
 
 mod state;
 
@@ -30,11 +32,16 @@ const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LAST: Duration = Duration::from_secs(1);
 
 impl Mirror {
-    /// A mirror and the task that keeps it; the owner spawns and aborts it.
-    pub fn new(client: Client) -> (Mirror, impl Future<Output = ()> + Send + 'static) {
+    /// A mirror and the task that keeps it; the owner spawns and aborts it. `cluster` is the id of the
+    /// cluster that the node belongs to, if it does yet.
+    pub fn new(
+        client: Client,
+        cluster: Option<String>,
+    ) -> (Mirror, impl Future<Output = ()> + Send + 'static) {
         let (state_tx, state) = watch::channel(None);
         let (health_tx, health) = watch::channel(Some("not read yet".to_owned()));
-        (Mirror { state, health }, keep(client, state_tx, health_tx))
+        let keep = keep(client, cluster, state_tx, health_tx);
+        (Mirror { state, health }, keep)
     }
 
     /// A mirror that only shows `state`.
@@ -74,18 +81,21 @@ impl Mirror {
 
 async fn keep(
     client: Client,
+    mut cluster: Option<String>,
     state: watch::Sender<Option<Arc<State>>>,
     health: watch::Sender<Health>,
 ) {
     let mut pause = RETRY_FIRST;
     while !state.is_closed() {
-        let error = match read_all(&client).await {
+        let old = state.borrow().clone();
+        let read = read_all(&client, old.as_deref()).await;
+        let error = match read.and_then(|read| same_cluster(&mut cluster, read)) {
             Ok(read) => {
                 pause = RETRY_FIRST;
                 health.send_replace(None);
                 let next = read.revision + 1;
                 state.send_replace(Some(Arc::new(read)));
-                follow(&client, next, &state).await
+                follow(&client, next, &mut cluster, &state).await
             }
             Err(error) => error,
         };
@@ -96,7 +106,8 @@ async fn keep(
     }
 }
 
-async fn read_all(client: &Client) -> Result<State, String> {
+/// Everything at one revision; what cannot be read stays as `old` had it.
+async fn read_all(client: &Client, old: Option<&State>) -> Result<State, String> {
     let options = RangeOptions::default();
     let reply = client
         .range(KeyRange::prefix(ROOT), options)
@@ -109,20 +120,47 @@ async fn read_all(client: &Client) -> Result<State, String> {
     for kv in &reply.kvs {
         state.put(kv.key_str(), &kv.value, kv.mod_revision);
     }
+    if let Some(old) = old {
+        state.keep_readable(old);
+    }
+    Ok(state)
+}
+
+/// Passes a state of the node's cluster on; the first cluster that is seen is the node's from then on.
+fn same_cluster(cluster: &mut Option<String>, state: State) -> Result<State, String> {
+    let there = state.cluster.as_ref().map(|doc| &doc.value.id);
+    match (&*cluster, there) {
+        (Some(mine), _) if there != Some(mine) => {
+            let seen = there.map_or("no cluster document".to_owned(), |c| format!("cluster {c}"));
+            return Err(format!(
+                "it holds {seen}, and this node belongs to cluster {mine}; everything stays as it is \
+                 until the cluster's own data is back"
+            ));
+        }
+        (None, Some(there)) => *cluster = Some(there.clone()),
+        _ => {}
+    }
     Ok(state)
 }
 
 /// Takes in changes from `next` on, until the watch cannot go on; returns why.
-async fn follow(client: &Client, next: i64, state: &watch::Sender<Option<Arc<State>>>) -> String {
+async fn follow(
+    client: &Client,
+    next: i64,
+    cluster: &mut Option<String>,
+    state: &watch::Sender<Option<Arc<State>>>,
+) -> String {
     let mut stream = client.watch(KeyRange::prefix(ROOT), next);
     loop {
         match stream.next().await {
             Some(Ok(batch)) => {
-                state.send_modify(|state| {
-                    let state = Arc::make_mut(state.get_or_insert_default());
-                    batch.events.iter().for_each(|event| take(state, event));
-                    state.revision = state.revision.max(batch.revision);
-                });
+                let mut changed = state.borrow().as_deref().cloned().unwrap_or_default();
+                batch.events.iter().for_each(|e| take(&mut changed, e));
+                changed.revision = changed.revision.max(batch.revision);
+                match same_cluster(cluster, changed) {
+                    Ok(changed) => state.send_replace(Some(Arc::new(changed))),
+                    Err(error) => return error,
+                };
             }
             Some(Err(error)) => return error.to_string(),
             None => return "the watch of the documents ended".to_owned(),
@@ -134,5 +172,35 @@ fn take(state: &mut State, event: &Event) {
     match event.kind {
         EventKind::Put => state.put(event.kv.key_str(), &event.kv.value, event.kv.mod_revision),
         EventKind::Delete => state.delete(event.kv.key_str()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(cluster: Option<&str>) -> State {
+        let mut state = State::default();
+        if let Some(id) = cluster {
+            let json = format!(r#"{{"id":"{id}","format":{{"min":1,"max":1}},"next_node":2}}"#);
+            state.put("/weft/v1/cluster", json.as_bytes(), 1);
+        }
+        state
+    }
+
+    #[test]
+    fn a_node_follows_its_own_cluster_alone() {
+        let mut cluster = None;
+        assert!(
+            same_cluster(&mut cluster, of(None)).is_ok(),
+            "nobody registered yet"
+        );
+        assert!(same_cluster(&mut cluster, of(Some("a"))).is_ok());
+        assert_eq!(cluster.as_deref(), Some("a"));
+        for other in [None, Some("b")] {
+            let error = same_cluster(&mut cluster, of(other)).unwrap_err();
+            assert!(error.contains("belongs to cluster a"), "{error}");
+        }
+        assert!(same_cluster(&mut cluster, of(Some("a"))).is_ok());
     }
 }

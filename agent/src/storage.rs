@@ -22,6 +22,9 @@ pub async fn write(client: &Client, write: &Write) -> Result<Wrote, Error> {
         .map(|e| match e {
             Expect::Absent(key) => Compare::absent(key.as_str()),
             Expect::Revision(key, revision) => Compare::mod_revision(key.as_str(), *revision),
+            Expect::NoneSince(prefix, revision) => {
+                Compare::none_since(KeyRange::prefix(prefix.as_str()), *revision)
+            }
         })
         .collect();
     let ops = write
@@ -29,6 +32,9 @@ pub async fn write(client: &Client, write: &Write) -> Result<Wrote, Error> {
         .iter()
         .map(|op| match op {
             WriteOp::Put(key, value) => Op::put(key.as_str(), value.clone()),
+            WriteOp::PutLeased(key, value, lease) => {
+                Op::put_leased(key.as_str(), value.clone(), *lease)
+            }
             WriteOp::Delete(key) => Op::delete(key.as_str()),
             WriteOp::DeletePrefix(prefix) => Op::Delete(KeyRange::prefix(prefix.as_str())),
         })

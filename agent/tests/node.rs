@@ -12,6 +12,7 @@ use nix::sched::{CloneFlags, unshare};
 use weft_agent::client::{AgentClient, Target};
 use weft_agent::node::{NodeConfig, NodeError, StoreConfig, run_until};
 use weft_agent::proto;
+use weft_agent::store::client::{Client, KeyRange, Op, Txn};
 use weft_overlay::link::{Netlink, VethSpec};
 
 const ADDRESS: &str = "192.0.2.1";
@@ -194,6 +195,69 @@ fn a_node_serves_desired_state_and_keeps_its_id_over_a_restart() {
             ..Default::default()
         };
         client.remove(request).await.expect("remove");
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_node_touches_nothing_when_its_clusters_data_is_gone() {
+    in_namespaces(|dir| async move {
+        let config = config(&dir);
+        let node = Running::start(&config);
+        let mut client = ready(&config).await;
+        client
+            .apply(vec![network("10.10.0.0/16")], false)
+            .await
+            .expect("apply");
+
+        // Somebody deletes everything while it runs.
+        let store = Client::connect(vec![format!("http://{ADDRESS}:2379")]).expect("the store");
+        let everything = Txn::new(vec![], vec![Op::Delete(KeyRange::prefix("/weft/v1/"))]);
+        store.txn(everything).await.expect("delete everything");
+        let began = Instant::now();
+        let told = loop {
+            let status = client.status().await.expect("status");
+            if !status.store_error.is_empty() || began.elapsed() > DEADLINE {
+                break status;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert!(told.store_error.contains("no cluster document"), "{told:?}");
+        assert_eq!(told.nodes.len(), 1, "what it knew stays in force");
+        node.stop().await;
+
+        // Its store is lost and begun anew: the node does not begin with it.
+        std::fs::remove_dir_all(config.state_dir.join("store")).expect("lose the store");
+        let refused = run_until(config.clone(), std::future::pending()).await;
+        let text = refused.expect_err("another cluster's store").to_string();
+        assert!(
+            text.contains("belongs to cluster") && text.contains("the store is empty"),
+            "{text}"
+        );
+    });
+}
+
+#[test]
+fn a_node_of_a_living_namesake_is_refused() {
+    in_namespaces(|dir| async move {
+        let config = config(&dir);
+        let node = Running::start(&config);
+        ready(&config).await;
+        let namesake = NodeConfig {
+            state_dir: dir.join("other"),
+            run_dir: dir.join("other-run"),
+            store: StoreConfig::External {
+                endpoints: vec![format!("http://{ADDRESS}:2379")],
+            },
+            api_port: 7947,
+            ..config.clone()
+        };
+        let refused = run_until(namesake, std::future::pending()).await;
+        let text = refused.expect_err("a namesake").to_string();
+        assert!(
+            text.contains("a node of this name is alive at 192.0.2.1:7946"),
+            "{text}"
+        );
         node.stop().await;
     });
 }

@@ -174,6 +174,11 @@ impl Lab {
         Path::new(ROOT).join(&self.name).join(node).join("state")
     }
 
+    /// The log of a node.
+    pub fn log(&self, node: &str) -> PathBuf {
+        Path::new(ROOT).join(&self.name).join(node).join("log")
+    }
+
     /// The process of a node's agent.
     pub fn agent(&self, node: &str) -> Option<i32> {
         let state = self.state(node);
@@ -199,7 +204,7 @@ impl Lab {
 
     /// Starts a node's agent anew with these arguments; its output goes on in the node's log.
     pub fn start_agent(&self, node: &str, args: &[String]) {
-        let log = Path::new(ROOT).join(&self.name).join(node).join("log");
+        let log = self.log(node);
         let script = format!("\"$@\" >>{} 2>&1 </dev/null &", log.display());
         let mut line = vec!["sh", "-c", &script, "sh"];
         line.extend(args.iter().map(String::as_str));

@@ -28,10 +28,34 @@ pub struct NodeSpec {
     pub labels: Labels,
 }
 
+/// `cluster`: which cluster the documents are of, and what its next node is called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterDoc {
+    /// Unique for each cluster; never changes.
+    pub id: String,
+    /// Which formats of documents may run.
+    pub format: FormatRange,
+    /// The next node id: ids only grow.
+    pub next_node: u32,
+}
+
+/// The formats of documents that a cluster's members may write, both ends included.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FormatRange {
+    /// The oldest.
+    pub min: u32,
+    /// The newest.
+    pub max: u32,
+}
+
 /// `nodes/<node>/alive`: under the node's lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeAlive {
+    /// Which machine's memory speaks: two nodes of one name differ in it.
+    pub uid: String,
     /// Version of the running weft.
     pub version: String,
     /// When this run of the agent began.

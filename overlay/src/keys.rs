@@ -154,6 +154,11 @@ pub fn tenant_prefix(tenant: &TenantName) -> String {
     format!("{ROOT}tenants/{tenant}/")
 }
 
+/// Prefix of everything of a tenant's containers.
+pub fn container_prefix(tenant: &TenantName) -> String {
+    format!("{ROOT}tenants/{tenant}/containers/")
+}
+
 /// Prefix of everything of a network.
 pub fn network_prefix(network: &NetworkRef) -> String {
     format!(

@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use serde::de::DeserializeOwned;
 use weft_chain::{ChainDoc, ChainVersionDoc};
 use weft_overlay::documents::{
-    ContainerSpec, ContainerStatus, EndpointDoc, InstanceDoc, NetworkSpec, NodeAlive, NodeSpec,
-    SubnetLease, TenantSpec,
+    ClusterDoc, ContainerSpec, ContainerStatus, EndpointDoc, InstanceDoc, NetworkSpec, NodeAlive,
+    NodeSpec, SubnetLease, TenantSpec,
 };
 use weft_overlay::keys::{Key, ROOT};
 use weft_overlay::{
@@ -38,6 +38,7 @@ pub type InstanceKey = (TenantName, ChainName, u64, String, ContainerName);
 #[allow(missing_docs, reason = "each field is one line of the key layout")]
 pub struct State {
     pub revision: i64,
+    pub cluster: Option<Doc<ClusterDoc>>,
     pub nodes: BTreeMap<NodeName, Doc<NodeSpec>>,
     pub alive: BTreeMap<NodeName, Doc<NodeAlive>>,
     pub tenants: BTreeMap<TenantName, Doc<TenantSpec>>,
@@ -92,8 +93,11 @@ impl State {
 
     fn put_parsed(&mut self, key: Key, v: &[u8], r: i64) -> Result<(), String> {
         match key {
-            // Held by the registration of nodes; nothing here is decided by it.
-            Key::Cluster => Ok(()),
+            Key::Cluster => {
+                let value = serde_json::from_slice(v).map_err(|e| e.to_string())?;
+                self.cluster = Some(Doc { value, revision: r });
+                Ok(())
+            }
             Key::NodeSpec(n) => set(&mut self.nodes, n, v, r),
             Key::NodeAlive(n) => set(&mut self.alive, n, v, r),
             Key::Tenant(t) => set(&mut self.tenants, t, v, r),
@@ -125,7 +129,7 @@ impl State {
         self.problems.remove(path);
         let Some(key) = Key::parse(path) else { return };
         match key {
-            Key::Cluster => {}
+            Key::Cluster => self.cluster = None,
             Key::NodeSpec(n) => drop(self.nodes.remove(&n)),
             Key::NodeAlive(n) => drop(self.alive.remove(&n)),
             Key::Tenant(t) => drop(self.tenants.remove(&t)),
@@ -150,6 +154,68 @@ impl State {
             Key::Vni(vni) => drop(self.vnis.remove(&vni)),
             Key::Steer(block) => drop(self.steer.remove(&block)),
         }
+    }
+
+    /// Takes over from `old` what stood in each document that cannot be read here: a full reading keeps
+    /// the last readable ones in force as a change does.
+    pub fn keep_readable(&mut self, old: &State) {
+        let unreadable: Vec<Key> = self.problems.keys().filter_map(|p| Key::parse(p)).collect();
+        for key in unreadable {
+            match key {
+                Key::Cluster => self.cluster = self.cluster.take().or_else(|| old.cluster.clone()),
+                Key::NodeSpec(n) => copy(&old.nodes, &mut self.nodes, &n),
+                Key::NodeAlive(n) => copy(&old.alive, &mut self.alive, &n),
+                Key::Tenant(t) => copy(&old.tenants, &mut self.tenants, &t),
+                Key::Network(n) => copy(&old.networks, &mut self.networks, &n),
+                Key::Subnet(n, net) => {
+                    if let Some(nets) = old.subnets.get(&n).filter(|nets| nets.contains_key(&net)) {
+                        copy(nets, self.subnets.entry(n).or_default(), &net);
+                    }
+                }
+                Key::Endpoint(e) => copy(&old.endpoints, &mut self.endpoints, &e),
+                Key::Address(n, a) => copy(&old.addresses, &mut self.addresses, &(n, a)),
+                Key::Container(c) => copy(&old.containers, &mut self.containers, &c),
+                Key::ContainerStatus(c) => copy(&old.statuses, &mut self.statuses, &c),
+                Key::Chain(t, c) => copy(&old.chains, &mut self.chains, &(t, c)),
+                Key::ChainVersion(t, c, v) => {
+                    copy(&old.versions, &mut self.versions, &(t, c, v));
+                }
+                Key::ChainInstance(t, c, v, h, i) => {
+                    copy(&old.instances, &mut self.instances, &(t, c, v, h, i));
+                }
+                Key::Vni(vni) => copy(&old.vnis, &mut self.vnis, &vni),
+                // Their values are not read, so they are never unreadable.
+                Key::ChainReady(..) | Key::Steer(_) => {}
+            }
+        }
+    }
+
+    /// An unreadable document that the datapath is made from and of which no earlier text is known:
+    /// what it said may be in the kernel, and nobody can say that it is not wanted.
+    pub fn blind(&self) -> Option<&str> {
+        let is_blind = |path: &&String| match Key::parse(path) {
+            Some(Key::NodeSpec(n)) => !self.nodes.contains_key(&n),
+            Some(Key::Network(n)) => !self.networks.contains_key(&n),
+            Some(Key::Subnet(n, net)) => !self
+                .subnets
+                .get(&n)
+                .is_some_and(|nets| nets.contains_key(&net)),
+            Some(Key::Endpoint(e)) => !self.endpoints.contains_key(&e),
+            Some(Key::Chain(t, c)) => !self.chains.contains_key(&(t, c)),
+            Some(Key::ChainVersion(t, c, v)) => !self.versions.contains_key(&(t, c, v)),
+            Some(Key::ChainInstance(t, c, v, h, i)) => {
+                !self.instances.contains_key(&(t, c, v, h, i))
+            }
+            _ => false,
+        };
+        self.problems.keys().find(is_blind).map(String::as_str)
+    }
+
+    /// Whether a document whose key starts with `prefix` cannot be read.
+    pub fn is_unreadable_below(&self, prefix: &str) -> bool {
+        let mut from = self.problems.range(prefix.to_owned()..);
+        from.next()
+            .is_some_and(|(path, _)| path.starts_with(prefix))
     }
 
     /// Whether there is a document at `key` that cannot be read: its absence here means nothing.
@@ -211,6 +277,16 @@ impl State {
     }
 }
 
+fn copy<K: Ord + Clone, T: Clone>(
+    old: &BTreeMap<K, Doc<T>>,
+    new: &mut BTreeMap<K, Doc<T>>,
+    key: &K,
+) {
+    if let Some(doc) = old.get(key) {
+        new.entry(key.clone()).or_insert_with(|| doc.clone());
+    }
+}
+
 fn remove_inner<K: Ord, V>(map: &mut BTreeMap<K, V>, key: &K, remove: impl FnOnce(&mut V) -> bool) {
     if map.get_mut(key).is_some_and(remove) {
         map.remove(key);
@@ -261,6 +337,23 @@ mod tests {
             6,
         );
         assert!(s.problems.is_empty());
+    }
+
+    #[test]
+    fn a_full_reading_keeps_what_was_readable_before() {
+        let path = "/weft/v1/nodes/n1/spec";
+        let mut read = State::default();
+        read.put(path, b"{", 9);
+        assert_eq!(read.blind(), Some(path), "never seen whole");
+        let old = state();
+        read.keep_readable(&old);
+        assert_eq!((&read.nodes, read.blind()), (&old.nodes, None));
+        assert!(read.is_unreadable_below("/weft/v1/nodes/"));
+        assert!(!read.is_unreadable_below("/weft/v1/tenants/"));
+        // What is gone is gone.
+        let mut empty = State::default();
+        empty.keep_readable(&old);
+        assert!(empty.nodes.is_empty());
     }
 
     #[test]

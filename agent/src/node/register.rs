@@ -1,14 +1,18 @@
-//! The node's permanent entry: its id, never reused, and where it is reached.
+//! The node's permanent entry: its id, never reused, and where it is reached; and which cluster it
+//! belongs to.
 //!
 //! Ids come from a counter in the cluster document, taken in the same transaction that writes the
-//! node's spec. A node whose memory is lost gets its id back by its name, unless a node of that name
-//! is alive.
+//! node's spec and its `alive`: of two nodes that come up with one name, exactly one is in. A node
+//! whose memory is lost gets its id back by its name, unless a node of that name is alive.
+//!
+//! A node remembers its cluster. A store without that cluster's document is another one, or was
+//! emptied: the absence of a container there is no proof that it is to go, so the node refuses and
+//! touches nothing.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use weft_overlay::documents::NodeSpec;
+use weft_overlay::documents::{ClusterDoc, FormatRange, NodeAlive, NodeSpec};
 use weft_overlay::keys::Key;
 use weft_overlay::{NodeId, NodeName};
 use weft_store::client::Client;
@@ -16,25 +20,6 @@ use weft_store::client::Client;
 use super::NodeError;
 use crate::plan::desired::Write;
 use crate::storage::{Wrote, write};
-
-/// `cluster`: what the cluster is, and what its next node is called.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ClusterDoc {
-    /// Unique for each cluster.
-    id: String,
-    /// Which formats of documents may run.
-    format: Format,
-    /// The next node id.
-    next_node: u32,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Format {
-    min: u32,
-    max: u32,
-}
 
 /// The format of documents that this program reads and writes.
 const FORMAT: u32 = 1;
@@ -50,8 +35,23 @@ pub struct Registration {
     pub vtep: IpAddr,
     /// `host:port` of its API.
     pub api: String,
-    /// The id that its memory has.
-    pub remembered: Option<NodeId>,
+    /// The cluster that its memory has.
+    pub cluster: Option<String>,
+    /// What it says while it lives.
+    pub alive: NodeAlive,
+    /// How long its word counts without a keep-alive.
+    pub ttl: Duration,
+}
+
+/// A node that is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// Its id.
+    pub id: NodeId,
+    /// The cluster's.
+    pub cluster: String,
+    /// The lease of its `alive`.
+    pub lease: i64,
 }
 
 /// What the store says about the node, each with its revision.
@@ -59,13 +59,13 @@ pub struct Registration {
 struct Found {
     cluster: Option<(ClusterDoc, i64)>,
     spec: Option<(NodeSpec, i64)>,
-    alive: bool,
+    alive: Option<(NodeAlive, i64)>,
 }
 
-/// What to write for a node, and the id that it then has.
+/// What to write for a node, and what it then is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Plan {
-    id: NodeId,
+    registered: Registered,
     write: Write,
 }
 
@@ -80,16 +80,15 @@ pub enum Error {
     Store(#[from] weft_store::client::Error),
 }
 
-/// Registers the node, or finds it registered; returns its id.
-pub async fn register(client: &Client, node: &Registration) -> Result<NodeId, Error> {
+/// Registers the node, or finds it registered, and says that it lives.
+pub async fn register(client: &Client, node: &Registration) -> Result<Registered, Error> {
+    // A refused node leaves no lease behind that lives for long: nothing keeps it alive.
+    let lease = client.lease_grant(node.ttl).await?;
     for attempt in 0..ATTEMPTS {
         let found = find(client, node).await?;
-        let plan = plan(node, &found, &uuid::Uuid::new_v4().to_string())?;
-        if plan.write.ops.is_empty() {
-            return Ok(plan.id);
-        }
+        let plan = plan(node, &found, lease, &uuid::Uuid::new_v4().to_string())?;
         match write(client, &plan.write).await {
-            Ok(Wrote::Done(_)) => return Ok(plan.id),
+            Ok(Wrote::Done(_)) => return Ok(plan.registered),
             Ok(Wrote::Stale(_)) => {}
             // It may have been done: the next round reads what is.
             Err(e) if e.outcome_unknown() => {}
@@ -102,118 +101,161 @@ pub async fn register(client: &Client, node: &Registration) -> Result<NodeId, Er
 }
 
 async fn find(client: &Client, node: &Registration) -> Result<Found, Error> {
-    let damaged = |key: &str, e: serde_json::Error| {
-        let help = "it was written by another version or by hand; restore it";
-        NodeError::new(
-            format!("document {key}"),
-            format!("cannot be read: {e}"),
-            help,
-        )
-    };
-    let mut found = Found::default();
-    if let Some(kv) = client.get(Key::Cluster.path()).await? {
-        let doc = serde_json::from_slice(&kv.value).map_err(|e| damaged("cluster", e))?;
-        found.cluster = Some((doc, kv.mod_revision));
+    async fn read<T: serde::de::DeserializeOwned>(
+        client: &Client,
+        key: Key,
+    ) -> Result<Option<(T, i64)>, Error> {
+        let Some(kv) = client.get(key.path()).await? else {
+            return Ok(None);
+        };
+        let doc = serde_json::from_slice(&kv.value).map_err(|e| {
+            NodeError::new(
+                format!("document {}", kv.key_str()),
+                format!("cannot be read: {e}"),
+                "it was written by another version or by hand; restore it",
+            )
+        })?;
+        Ok(Some((doc, kv.mod_revision)))
     }
-    if let Some(kv) = client.get(Key::NodeSpec(node.name.clone()).path()).await? {
-        let doc = serde_json::from_slice(&kv.value).map_err(|e| damaged(kv.key_str(), e))?;
-        found.spec = Some((doc, kv.mod_revision));
-    }
-    found.alive = client
-        .get(Key::NodeAlive(node.name.clone()).path())
-        .await?
-        .is_some();
-    Ok(found)
+    Ok(Found {
+        cluster: read(client, Key::Cluster).await?,
+        spec: read(client, Key::NodeSpec(node.name.clone())).await?,
+        alive: read(client, Key::NodeAlive(node.name.clone())).await?,
+    })
 }
 
-fn plan(node: &Registration, found: &Found, cluster_id: &str) -> Result<Plan, NodeError> {
-    if let Some((cluster, _)) = &found.cluster
+/// Refuses a store that is not the one of the node's cluster, or that this program cannot work with.
+fn check_cluster(node: &Registration, found: Option<&ClusterDoc>) -> Result<(), NodeError> {
+    let subject = format!("node {}", node.name);
+    if let Some(mine) = &node.cluster
+        && found.is_none_or(|c| c.id != *mine)
+    {
+        let there = found.map_or_else(
+            || "the store is empty".to_owned(),
+            |c| format!("the store is of cluster {}", c.id),
+        );
+        return Err(NodeError::new(
+            subject,
+            format!("belongs to cluster {mine}, but {there}; its containers are left as they are"),
+            "point it to its own cluster's store, or restore that from a member that has its data; \
+             to make a new node of it, stop its containers and start with an empty --state-dir",
+        ));
+    }
+    if let Some(cluster) = found
         && (cluster.format.min > FORMAT || cluster.format.max < FORMAT)
     {
-        return Err(NodeError {
-            subject: format!("node {}", node.name),
-            cause: format!(
+        return Err(NodeError::new(
+            subject,
+            format!(
                 "speaks format {FORMAT}; the cluster runs {} to {}",
                 cluster.format.min, cluster.format.max
             ),
-            help: "install the cluster's version of weft on this node".into(),
-        });
+            "install the cluster's version of weft on this node",
+        ));
     }
-    let spec = |id| NodeSpec {
+    Ok(())
+}
+
+fn plan(
+    node: &Registration,
+    found: &Found,
+    lease: i64,
+    new_cluster: &str,
+) -> Result<Plan, NodeError> {
+    check_cluster(node, found.cluster.as_ref().map(|(c, _)| c))?;
+    if let Some((alive, _)) = &found.alive
+        && alive.uid != node.alive.uid
+    {
+        let at = found
+            .spec
+            .as_ref()
+            .map_or_else(|| "another machine".to_owned(), |(s, _)| s.api.clone());
+        return Err(NodeError::new(
+            format!("node {}", node.name),
+            format!("a node of this name is alive at {at}"),
+            format!(
+                "give this one another --name; or stop the other and wait {:?}",
+                node.ttl
+            ),
+        ));
+    }
+    let mut write = Write::default();
+    let (mut cluster, revision) = match &found.cluster {
+        Some((doc, revision)) => (doc.clone(), Some(*revision)),
+        None => (new_document(new_cluster), None),
+    };
+    let (id, labels, replaces) = match &found.spec {
+        Some((present, revision)) => (present.id, present.labels.clone(), Some(*revision)),
+        None => {
+            let id = NodeId(cluster.next_node);
+            cluster.next_node += 1;
+            write.put(&Key::Cluster, &cluster, revision);
+            (id, Default::default(), None)
+        }
+    };
+    let spec = NodeSpec {
         id,
         vteps: vec![node.vtep],
         api: node.api.clone(),
-        labels: Default::default(),
+        labels,
     };
     let key = Key::NodeSpec(node.name.clone());
-    let mut write = Write::default();
-    if let Some((present, revision)) = &found.spec {
-        let mine = node.remembered == Some(present.id);
-        if !mine && found.alive {
-            return Err(NodeError {
-                subject: format!("node {}", node.name),
-                cause: format!("a node of this name is alive at {}", present.api),
-                help: "give this one another --name, or stop the other".into(),
-            });
-        }
-        let wanted = NodeSpec {
-            labels: present.labels.clone(),
-            ..spec(present.id)
-        };
-        if wanted != *present {
-            write.put(&key, &wanted, Some(*revision));
-        }
-        return Ok(Plan {
-            id: present.id,
-            write,
-        });
+    match (&found.spec, replaces) {
+        (Some((present, _)), Some(revision)) if *present == spec => write.require(&key, revision),
+        _ => write.put(&key, &spec, replaces),
     }
-    let (mut cluster, revision) = match &found.cluster {
-        Some((doc, revision)) => (doc.clone(), Some(*revision)),
-        None => {
-            let format = Format {
-                min: FORMAT,
-                max: FORMAT,
-            };
-            (
-                ClusterDoc {
-                    id: cluster_id.to_owned(),
-                    format,
-                    next_node: 1,
-                },
-                None,
-            )
-        }
+    let alive = Key::NodeAlive(node.name.clone());
+    let before = found.alive.as_ref().map(|(_, revision)| *revision);
+    write.put_leased(&alive, &node.alive, before, lease);
+    let registered = Registered {
+        id,
+        cluster: cluster.id,
+        lease,
     };
-    let id = NodeId(cluster.next_node);
-    cluster.next_node += 1;
-    write.put(&Key::Cluster, &cluster, revision);
-    write.put(&key, &spec(id), None);
-    Ok(Plan { id, write })
+    Ok(Plan { registered, write })
+}
+
+fn new_document(id: &str) -> ClusterDoc {
+    ClusterDoc {
+        id: id.to_owned(),
+        format: FormatRange {
+            min: FORMAT,
+            max: FORMAT,
+        },
+        next_node: 1,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::desired::{Expect, WriteOp};
 
-    fn node(remembered: Option<u32>) -> Registration {
+    fn node(uid: &str) -> Registration {
         Registration {
             name: "n1".parse().unwrap(),
             vtep: "192.0.2.1".parse().unwrap(),
             api: "192.0.2.1:7946".into(),
-            remembered: remembered.map(NodeId),
+            cluster: None,
+            alive: alive(uid),
+            ttl: Duration::from_secs(10),
+        }
+    }
+
+    fn alive(uid: &str) -> NodeAlive {
+        NodeAlive {
+            uid: uid.into(),
+            version: "1".into(),
+            since: 1,
         }
     }
 
     fn cluster(next_node: u32) -> Option<(ClusterDoc, i64)> {
-        Some((
-            ClusterDoc {
-                id: "c".into(),
-                format: Format { min: 1, max: 1 },
-                next_node,
-            },
-            4,
-        ))
+        let doc = ClusterDoc {
+            next_node,
+            ..new_document("c")
+        };
+        Some((doc, 4))
     }
 
     fn spec(id: u32, vtep: &str) -> Option<(NodeSpec, i64)> {
@@ -226,16 +268,32 @@ mod tests {
         Some((doc, 9))
     }
 
+    fn planned(node: &Registration, found: &Found) -> Plan {
+        plan(node, found, 77, "c").unwrap()
+    }
+
+    fn refusal(node: &Registration, found: &Found) -> String {
+        plan(node, found, 77, "c").unwrap_err().to_string()
+    }
+
     #[test]
     fn ids_only_grow() {
-        let first = plan(&node(None), &Found::default(), "c").unwrap();
-        assert_eq!((first.id, first.write.ops.len()), (NodeId(1), 2));
+        let first = planned(&node("a"), &Found::default());
+        assert_eq!(
+            (first.registered.id, first.write.ops.len()),
+            (NodeId(1), 3),
+            "the cluster, the node, its word"
+        );
         // Node 1 was removed: its number does not come back, not even for a node that remembers it.
         let found = Found {
             cluster: cluster(5),
             ..Found::default()
         };
-        assert_eq!(plan(&node(Some(1)), &found, "c").unwrap().id, NodeId(5));
+        let again = Registration {
+            cluster: Some("c".into()),
+            ..node("a")
+        };
+        assert_eq!(planned(&again, &found).registered.id, NodeId(5));
     }
 
     #[test]
@@ -243,18 +301,20 @@ mod tests {
         let found = Found {
             cluster: cluster(5),
             spec: spec(2, "192.0.2.1"),
-            alive: true,
+            alive: Some((alive("a"), 12)),
         };
-        let same = plan(&node(Some(2)), &found, "c").unwrap();
-        assert_eq!((same.id, same.write), (NodeId(2), Write::default()));
+        let same = planned(&node("a"), &found);
+        assert_eq!(same.registered.id, NodeId(2));
+        assert!(
+            matches!(&same.write.ops[..], [WriteOp::PutLeased(_, _, 77)]),
+            "only its word is new: {:?}",
+            same.write
+        );
         let found = Found {
             spec: spec(2, "192.0.2.99"),
             ..found
         };
-        assert_eq!(
-            plan(&node(Some(2)), &found, "c").unwrap().write.ops.len(),
-            1
-        );
+        assert_eq!(planned(&node("a"), &found).write.ops.len(), 2);
     }
 
     #[test]
@@ -262,18 +322,41 @@ mod tests {
         let found = Found {
             cluster: cluster(5),
             spec: spec(2, "192.0.2.1"),
-            alive: true,
+            alive: Some((alive("other"), 12)),
         };
-        let text = plan(&node(None), &found, "c").unwrap_err().to_string();
+        let text = refusal(&node("a"), &found);
         assert!(
             text.contains("is alive at 192.0.2.1:7946") && text.contains("help: "),
             "{text}"
         );
         let found = Found {
-            alive: false,
+            alive: None,
             ..found
         };
-        assert_eq!(plan(&node(None), &found, "c").unwrap().id, NodeId(2));
+        let taken = planned(&node("a"), &found);
+        assert_eq!(taken.registered.id, NodeId(2));
+        // Whoever else takes it over at the same time loses, by the absence of `alive`.
+        let absent = Expect::Absent("/weft/v1/nodes/n1/alive".into());
+        assert!(taken.write.expect.contains(&absent), "{:?}", taken.write);
+    }
+
+    #[test]
+    fn an_emptied_or_foreign_store_is_refused_by_a_node_that_remembers_its_own() {
+        let mine = Registration {
+            cluster: Some("mine".into()),
+            ..node("a")
+        };
+        let text = refusal(&mine, &Found::default());
+        assert!(text.contains("the store is empty"), "{text}");
+        let foreign = Found {
+            cluster: cluster(5),
+            ..Found::default()
+        };
+        let text = refusal(&mine, &foreign);
+        assert!(
+            text.contains("cluster mine, but the store is of cluster c"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -283,8 +366,8 @@ mod tests {
             ..Found::default()
         };
         if let Some((doc, _)) = &mut found.cluster {
-            doc.format = Format { min: 2, max: 3 };
+            doc.format = FormatRange { min: 2, max: 3 };
         }
-        assert!(plan(&node(None), &found, "c").is_err());
+        assert!(refusal(&node("a"), &found).contains("speaks format 1"));
     }
 }

@@ -12,15 +12,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use weft_ebpf::{Datapath, OpenConfig};
-use weft_overlay::NodeId;
 use weft_overlay::documents::NodeAlive;
 use weft_overlay::link::Netlink;
 use weft_runtime::{Runtime, RuntimeConfig};
 
-use super::register::{Registration, register};
+use super::register::{Registered, Registration, register};
 use super::{NodeConfig, NodeError, lease, overlay_device, store};
 use crate::api::{Parts, Report, Shared, SharedDatapath, Tracer};
-use crate::local::LocalFile;
+use crate::local::{LocalFile, LocalState};
 use crate::mirror::Mirror;
 use crate::reconcile::{Reconciler, now};
 
@@ -38,7 +37,7 @@ pub async fn run_until(config: NodeConfig, end: impl Future<Output = ()>) -> Res
     let file = LocalFile::open(&config.state_dir).map_err(local_error)?;
     prepare_run_dir(&config)?;
     let (server, client) = store::start(&config).await?;
-    let (mirror, keep_mirror) = Mirror::new(client.clone());
+    let (mirror, keep_mirror) = Mirror::new(client.clone(), file.get().cluster.clone());
     let (report_sender, report) = watch::channel(Report::default());
     let (lease_sender, lease) = watch::channel(None);
     let shared = Arc::new(Shared {
@@ -131,9 +130,21 @@ async fn start(
     tasks: &mut JoinSet<()>,
 ) -> Result<(), NodeError> {
     let config = &shared.config;
-    let id = registered(shared, file.get().node_id).await?;
-    file.change(|local| local.node_id = Some(id))
-        .map_err(local_error)?;
+    if file.get().uid.is_empty() {
+        file.change(|local| local.uid = uuid::Uuid::new_v4().to_string())
+            .map_err(local_error)?;
+    }
+    let alive = NodeAlive {
+        uid: file.get().uid.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        since: now(),
+    };
+    let Registered { id, cluster, lease } = registered(shared, file.get(), &alive).await?;
+    file.change(|local| {
+        local.node_id = Some(id);
+        local.cluster = Some(cluster);
+    })
+    .map_err(local_error)?;
     let netlink = Netlink::current().map_err(|e| NodeError::new("network", &e, e.help()))?;
     let underlay_mtu = overlay_device::underlay_mtu(config, &netlink).await?;
     let overlay = overlay_device::ensure(config, &netlink, underlay_mtu).await?;
@@ -160,14 +171,10 @@ async fn start(
     // Set once, here; nobody else sets it.
     let _ = shared.parts.set(parts);
     tasks.spawn(tracer.pump(events));
-    let alive = NodeAlive {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        since: now(),
-    };
     tasks.spawn(lease::keep(
         shared.client.clone(),
         config.name.clone(),
-        alive,
+        (alive, lease),
         config.lease_ttl,
         lease_health,
     ));
@@ -186,17 +193,23 @@ async fn start(
 }
 
 /// Registers the node as soon as the store lets it.
-async fn registered(shared: &Shared, remembered: Option<NodeId>) -> Result<NodeId, NodeError> {
+async fn registered(
+    shared: &Shared,
+    memory: &LocalState,
+    alive: &NodeAlive,
+) -> Result<Registered, NodeError> {
     let config = &shared.config;
     let registration = Registration {
         name: config.name.clone(),
         vtep: config.advertise,
         api: config.api_address().to_string(),
-        remembered,
+        cluster: memory.cluster.clone(),
+        alive: alive.clone(),
+        ttl: config.lease_ttl,
     };
     loop {
         match register(&shared.client, &registration).await {
-            Ok(id) => return Ok(id),
+            Ok(registered) => return Ok(registered),
             Err(super::register::Error::Refused(error)) => return Err(error),
             // The client has waited and spread its attempts already.
             Err(super::register::Error::Store(error)) => {

@@ -67,6 +67,12 @@ impl Refusal {
         let cause = "its document in the store cannot be read";
         Self::state(subject, cause, "`weft status` says what is wrong with it")
     }
+    /// What a removal would take along is unknown.
+    fn unreadable_below(subject: impl ToString, tenant: &weft_overlay::TenantName) -> Refusal {
+        let cause = format!("a document of tenant {tenant} in the store cannot be read");
+        let help = "`weft status` names it; restore or delete it first";
+        Self::state(subject, cause, help)
+    }
     pub(crate) fn invalid(
         subject: impl ToString,
         cause: impl ToString,
@@ -97,6 +103,8 @@ pub enum Expect {
     Absent(String),
     /// The key was last changed at this revision.
     Revision(String, i64),
+    /// No key with this prefix was written after this revision.
+    NoneSince(String, i64),
 }
 
 /// One part of a write.
@@ -104,6 +112,8 @@ pub enum Expect {
 pub enum WriteOp {
     /// Put a value.
     Put(String, Vec<u8>),
+    /// Put a value that goes when this lease ends.
+    PutLeased(String, Vec<u8>, i64),
     /// Delete a key.
     Delete(String),
     /// Delete every key with this prefix.
@@ -122,14 +132,35 @@ pub struct Write {
 impl Write {
     /// Puts a document; `revision` is what it replaces, `None` for a new one.
     pub fn put<T: Serialize>(&mut self, key: &Key, value: &T, revision: Option<i64>) {
+        let (path, json) = self.replaces(key, value, revision);
+        self.ops.push(WriteOp::Put(path, json));
+    }
+
+    /// As [`put`](Write::put), for as long as `lease` lives.
+    pub fn put_leased<T: Serialize>(
+        &mut self,
+        key: &Key,
+        value: &T,
+        revision: Option<i64>,
+        lease: i64,
+    ) {
+        let (path, json) = self.replaces(key, value, revision);
+        self.ops.push(WriteOp::PutLeased(path, json, lease));
+    }
+
+    fn replaces<T: Serialize>(
+        &mut self,
+        key: &Key,
+        value: &T,
+        revision: Option<i64>,
+    ) -> (String, Vec<u8>) {
         let path = key.path();
         self.expect.push(match revision {
             Some(revision) => Expect::Revision(path.clone(), revision),
             None => Expect::Absent(path.clone()),
         });
         // A document is a struct of strings and numbers, which always serialises.
-        let json = serde_json::to_vec(value).unwrap_or_default();
-        self.ops.push(WriteOp::Put(path, json));
+        (path, serde_json::to_vec(value).unwrap_or_default())
     }
 
     /// Requires that a document is still as it was read.
@@ -137,11 +168,18 @@ impl Write {
         self.expect.push(Expect::Revision(key.path(), revision));
     }
 
+    /// Requires that nothing below `prefix` was written after `revision`.
+    fn none_since(&mut self, prefix: String, revision: i64) {
+        self.expect.push(Expect::NoneSince(prefix, revision));
+    }
+
     /// Does the write to a copy of the state, for a dry run.
     pub fn preview(&self, state: &mut State) {
         for op in &self.ops {
             match op {
-                WriteOp::Put(key, value) => state.put(key, value, state.revision),
+                WriteOp::Put(key, value) | WriteOp::PutLeased(key, value, _) => {
+                    state.put(key, value, state.revision);
+                }
                 WriteOp::Delete(key) => state.delete(key),
                 // Only removals delete prefixes, and they have no dry run.
                 WriteOp::DeletePrefix(_) => {}

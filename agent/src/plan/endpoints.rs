@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use weft_overlay::documents::EndpointDoc;
 use weft_overlay::keys::Key;
-use weft_overlay::{EndpointRef, NodeName};
+use weft_overlay::{EndpointRef, NetworkRef, NodeName};
 
 use crate::local::LocalState;
 use crate::mirror::State;
@@ -23,6 +23,8 @@ pub enum EndpointOp {
         doc: EndpointDoc,
         /// Revision of the document that it replaces; 0 = none.
         expect: i64,
+        /// Revision of its network: an endpoint never outlives or precedes it.
+        network: i64,
     },
     /// Take it back.
     Delete {
@@ -74,11 +76,22 @@ pub fn plan(state: &State, local: &LocalState, me: &NodeName) -> Vec<EndpointOp>
                 endpoint: endpoint.clone(),
                 holder: format!("{} on {}", there.value.container, there.value.node),
             }),
-            there => ops.push(EndpointOp::Put {
-                endpoint: endpoint.clone(),
-                doc: doc.clone(),
-                expect: there.map_or(0, |d| d.revision),
-            }),
+            there => {
+                let network = NetworkRef {
+                    tenant: endpoint.tenant.clone(),
+                    network: endpoint.network.clone(),
+                };
+                // Without its network it has no place; the container's own problem says so.
+                let Some(network) = state.networks.get(&network) else {
+                    continue;
+                };
+                ops.push(EndpointOp::Put {
+                    endpoint: endpoint.clone(),
+                    doc: doc.clone(),
+                    expect: there.map_or(0, |d| d.revision),
+                    network: network.revision,
+                });
+            }
         }
     }
     for (endpoint, there) in &state.endpoints {
@@ -128,6 +141,8 @@ mod tests {
         let spec =
             br#"{"uid":"u","image":"host","command":["x"],"node":"n1","labels":{"role":"web"}}"#;
         state.put("/weft/v1/tenants/red/containers/a/spec", spec, 5);
+        let network = br#"{"vni":1,"cidr4":"10.1.0.0/16","subnet_len4":26}"#;
+        state.put("/weft/v1/tenants/red/networks/front/spec", network, 4);
         let mut local = LocalState::default();
         let interface = LocalInterface {
             interface: "eth0".parse().unwrap(),
@@ -157,6 +172,7 @@ mod tests {
                 endpoint,
                 doc,
                 expect: 0,
+                network: 4,
             },
         ] = &ops[..]
         else {

@@ -320,7 +320,10 @@ mod tests {
                 &format!("nodes/n{i}/spec"),
                 &format!(r#"{{"id":{i},"vteps":["192.0.2.{i}"],"api":"x"}}"#),
             );
-            put(&format!("nodes/n{i}/alive"), r#"{"version":"1","since":1}"#);
+            put(
+                &format!("nodes/n{i}/alive"),
+                r#"{"uid":"u","version":"1","since":1}"#,
+            );
         }
         put(
             "tenants/red/networks/front/spec",

@@ -57,6 +57,11 @@ pub fn tables(state: &State, local: &LocalState, here: &Here<'_>) -> Tables {
         let Some(&ifindex) = here.ifindexes.get(&interface.port) else {
             continue;
         };
+        // The network is gone, or one of its name was made anew: the number may be another tenant's now.
+        let network = state.networks.get(&interface.network);
+        if network.is_none_or(|doc| doc.value.vni != interface.vni) {
+            continue;
+        }
         present.insert(&interface.network);
         let port = abi::Port {
             port: interface.port.0,
@@ -269,6 +274,24 @@ mod tests {
         assert_eq!(t.subnets.len(), 2);
         assert_eq!(t.vteps.len(), 3);
         assert!(t.subnets.keys().all(|k| k.vni == 1));
+    }
+
+    #[test]
+    fn a_port_of_a_network_that_is_gone_or_made_anew_carries_nothing() {
+        let (name, ifindexes) = ("n1".parse().unwrap(), BTreeMap::from([(PortId(7), 40)]));
+        let path = "/weft/v1/tenants/red/networks/front/spec";
+        let mut anew = state();
+        anew.put(
+            path,
+            br#"{"vni":9,"cidr4":"10.10.0.0/16","subnet_len4":26}"#,
+            2,
+        );
+        let mut gone = state();
+        gone.delete(path);
+        for s in [anew, gone] {
+            let t = tables(&s, &local(), &here(&name, &ifindexes));
+            assert!(t.ports.is_empty() && t.endpoints.is_empty() && t.networks.is_empty());
+        }
     }
 
     #[test]

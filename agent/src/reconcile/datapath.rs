@@ -17,6 +17,12 @@ impl Reconciler {
     ///
     /// The tables come first: a port without its entry would drop what its container sends.
     pub(super) async fn sync_datapath(&mut self, state: &State) -> bool {
+        if let Some(path) = state.blind() {
+            let cause = "cannot be read and was never read before, so the datapath stays as it is; \
+                         restore the document, or delete it if it is not wanted";
+            self.problem(format!("document {path}"), cause);
+            return false;
+        }
         let links = match self.netlink.links().await {
             Ok(links) => links,
             Err(error) => {

@@ -108,8 +108,14 @@ impl Reconciler {
                 endpoint,
                 doc,
                 expect,
+                network,
             } => {
                 let revision = (expect != 0).then_some(expect);
+                let of = NetworkRef {
+                    tenant: endpoint.tenant.clone(),
+                    network: endpoint.network.clone(),
+                };
+                write.require(&Key::Network(of), network);
                 write.put(&Key::Endpoint(endpoint.clone()), &doc, revision);
                 endpoint
             }

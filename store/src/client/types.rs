@@ -151,6 +151,13 @@ impl Compare {
             pb::compare::TargetUnion::ModRevision(revision),
         )
     }
+    /// No key of the range was written after this revision (an empty range never was).
+    pub fn none_since(range: KeyRange, revision: i64) -> Compare {
+        let mut compare = Compare::mod_revision(range.key, revision.saturating_add(1));
+        compare.0.result = pb::compare::CompareResult::Less as i32;
+        compare.0.range_end = Bytes::from(range.end);
+        compare
+    }
     /// The key has exactly this value.
     pub fn value(key: impl Into<Vec<u8>>, value: impl Into<Bytes>) -> Compare {
         Compare::new(

@@ -56,7 +56,7 @@ fn world() -> State {
             put(
                 &mut s,
                 &format!("nodes/n{i}/alive"),
-                r#"{"version":"1","since":1}"#,
+                r#"{"uid":"u","version":"1","since":1}"#,
             );
         }
         if i != 4 {
@@ -145,7 +145,11 @@ fn a_node_that_joins_takes_nobody_back() {
     ready(&mut s, 1, "n2");
     let mut local = LocalState::default();
     local.classified.insert(memory_key(&chain()), 1);
-    put(&mut s, "nodes/n3/alive", r#"{"version":"1","since":1}"#);
+    put(
+        &mut s,
+        "nodes/n3/alive",
+        r#"{"uid":"u","version":"1","since":1}"#,
+    );
     assert_eq!(classified(&s, &local, &node("n1")).get(&chain()), Some(&1));
     assert_eq!(
         classified(&s, &LocalState::default(), &node("n1")).get(&chain()),

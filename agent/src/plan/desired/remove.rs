@@ -1,6 +1,6 @@
 //! Removals: what goes along, and what forbids them.
 
-use weft_overlay::keys::{Key, network_prefix, tenant_prefix};
+use weft_overlay::keys::{Key, container_prefix, network_prefix, tenant_prefix};
 use weft_overlay::{ChainName, ContainerRef, NetworkRef, TenantName};
 
 use super::{Expect, Refusal, Write, WriteOp, known};
@@ -70,6 +70,10 @@ fn network(state: &State, name: &NetworkRef) -> Result<Removal, Refusal> {
         let help = known("network", state.networks.keys());
         return Err(Refusal::not_found(subject, "does not exist", help));
     };
+    // Who uses it can be read from every document of the tenant, or not said.
+    if state.is_unreadable_below(&tenant_prefix(&name.tenant)) {
+        return Err(Refusal::unreadable_below(subject, &name.tenant));
+    }
     let users: Vec<String> = state
         .containers
         .iter()
@@ -92,6 +96,9 @@ fn network(state: &State, name: &NetworkRef) -> Result<Removal, Refusal> {
     }
     let mut write = Write::default();
     write.require(&Key::Network(name.clone()), doc.revision);
+    // A container or endpoint that comes meanwhile wins: its network stays.
+    write.none_since(container_prefix(&name.tenant), state.revision);
+    write.none_since(network_prefix(name), state.revision);
     write.ops.push(WriteOp::DeletePrefix(network_prefix(name)));
     write
         .ops
@@ -111,6 +118,9 @@ fn tenant(state: &State, name: &TenantName) -> Result<Removal, Refusal> {
             known("tenant", state.tenants.keys()),
         ));
     };
+    if state.is_unreadable_below(&tenant_prefix(name)) {
+        return Err(Refusal::unreadable_below(subject, name));
+    }
     let networks = state
         .networks
         .keys()
@@ -136,6 +146,7 @@ fn tenant(state: &State, name: &TenantName) -> Result<Removal, Refusal> {
     }
     let mut write = Write::default();
     write.require(&Key::Tenant(name.clone()), doc.revision);
+    write.none_since(tenant_prefix(name), state.revision);
     write.ops.push(WriteOp::DeletePrefix(tenant_prefix(name)));
     Ok(Removal {
         removed: vec![subject],

@@ -16,7 +16,10 @@ fn world() -> State {
             &format!("nodes/n{i}/spec"),
             &format!(r#"{{"id":{i},"vteps":["192.0.2.{i}"],"api":"x"}}"#),
         );
-        put(&format!("nodes/n{i}/alive"), r#"{"version":"1","since":1}"#);
+        put(
+            &format!("nodes/n{i}/alive"),
+            r#"{"uid":"u","version":"1","since":1}"#,
+        );
     }
     s
 }
@@ -217,6 +220,13 @@ fn a_network_in_use_is_not_removed() {
     assert_eq!(refusal.kind, RefusalKind::State);
     assert!(refusal.cause.contains("container red/a"), "{refusal}");
     assert!(remove(&s, "tenant", "red", false).is_err());
+    // A container whose document cannot be read may use it too.
+    let mut unclear = red_front();
+    unclear.put("/weft/v1/tenants/red/containers/a/spec", b"{", 9);
+    for (kind, name) in [("network", "red/front"), ("tenant", "red")] {
+        let refusal = remove(&unclear, kind, name, false).unwrap_err();
+        assert!(refusal.cause.contains("cannot be read"), "{refusal}");
+    }
     let stopped = remove(&s, "container", "red/a", true).unwrap();
     assert!(matches!(&stopped.write.ops[..], [WriteOp::Put(..)]));
     assert_eq!(
@@ -227,6 +237,17 @@ fn a_network_in_use_is_not_removed() {
         remove(&s, "node", "n1", false).unwrap_err().kind,
         RefusalKind::Invalid
     );
+}
+
+#[test]
+fn a_removal_loses_to_a_container_that_comes_meanwhile() {
+    let mut s = red_front();
+    s.revision = 40;
+    let removal = remove(&s, "network", "red/front", false).unwrap();
+    for prefix in ["containers/", "networks/front/"] {
+        let fence = Expect::NoneSince(format!("/weft/v1/tenants/red/{prefix}"), 40);
+        assert!(removal.write.expect.contains(&fence), "{removal:?}");
+    }
 }
 
 proptest! {
