@@ -1,24 +1,14 @@
-//! Programs onto interfaces. From Linux 6.6 by TCX, whose link is pinned by interface index and outlives
-//! this process; before, by a clsact filter, which lives with the interface.
+//! Programs onto interfaces. What is put there outlives this process, and a process that finds its own
+//! programs there leaves them alone.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
-use aya::programs::TcAttachType;
-use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
-use aya::programs::tc::{
-    NlOptions, SchedClassifierLink, TcAttachOptions, qdisc_add_clsact, qdisc_detach_program,
-};
-use aya::util::KernelVersion;
+use weft_ebpf_abi as abi;
 
-use crate::datapath::{Datapath, FROM_CONTAINER, FROM_OVERLAY};
+use crate::datapath::{Datapath, map_error};
 use crate::error::Error;
-
-/// Whether this kernel has TCX.
-pub(crate) fn has_tcx() -> bool {
-    KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0))
-}
+use crate::programs::{FROM_CONTAINER, FROM_OVERLAY};
 
 impl Datapath {
     /// `from_overlay` onto the VXLAN device.
@@ -43,194 +33,58 @@ impl Datapath {
     /// The pin cannot be removed.
     pub fn detach(&mut self, ifindex: u32) -> Result<(), Error> {
         self.attached.remove(&ifindex);
-        if has_tcx() {
-            for pin in self.pins_of(ifindex) {
-                remove(&pin, ifindex)?;
-            }
-            return Ok(());
-        }
-        if let Ok(name) = name_of(ifindex) {
-            for program in [FROM_CONTAINER, FROM_OVERLAY] {
-                // No filter of that name is what we want.
-                let _absent = qdisc_detach_program(&name, TcAttachType::Ingress, program);
-            }
+        for program in [FROM_CONTAINER, FROM_OVERLAY] {
+            self.hook.take(&self.links(), ifindex, program)?;
         }
         Ok(())
     }
 
-    /// Interfaces that carry this binary's programs: those attached, less those whose pin somebody removed.
+    /// Interfaces that carry this binary's programs: those attached, less those that are gone and those
+    /// where somebody took the program off.
     pub fn attached(&mut self) -> BTreeSet<u32> {
-        if has_tcx() {
-            let kept: BTreeSet<u32> = self
-                .attached
-                .iter()
-                .copied()
-                .filter(|&ifindex| !self.pins_of(ifindex).is_empty())
-                .collect();
-            self.attached = kept;
+        let mut kept = std::mem::take(&mut self.attached);
+        kept.retain(|&ifindex, program| self.carries(ifindex, program));
+        self.attached = kept;
+        self.attached.keys().copied().collect()
+    }
+
+    /// Whether the interface carries this very program.
+    fn carries(&self, ifindex: u32, program: &str) -> bool {
+        let found = self.hook.carried(&self.links(), ifindex, program);
+        found.is_ok_and(|id| id.is_some() && id == self.programs.id(program))
+    }
+
+    pub(crate) fn attach(&mut self, ifindex: u32, name: &'static str) -> Result<(), Error> {
+        if !self.carries(ifindex, name) {
+            let links = self.links();
+            let program = self.programs.get(name)?;
+            self.hook.put(&links, ifindex, name, program)?;
         }
-        self.attached.retain(|&ifindex| name_of(ifindex).is_ok());
-        self.attached.clone()
-    }
-
-    fn pins_of(&self, ifindex: u32) -> Vec<PathBuf> {
-        [FROM_CONTAINER, FROM_OVERLAY]
-            .iter()
-            .map(|program| pin_path(&self.dir, ifindex, program))
-            .filter(|pin| pin.exists())
-            .collect()
-    }
-
-    fn attach(&mut self, ifindex: u32, program: &'static str) -> Result<(), Error> {
-        let name = name_of(ifindex)?;
-        if has_tcx() {
-            let pin = pin_path(&self.dir, ifindex, program);
-            if pin.exists() {
-                if self.attached.contains(&ifindex) {
-                    return Ok(());
-                }
-                remove(&pin, ifindex)?;
-            }
-            self.attach_tcx(ifindex, &name, program, &pin)?;
-        } else if !self.attached.contains(&ifindex) {
-            self.attach_clsact(ifindex, &name, program)?;
-        }
-        self.attached.insert(ifindex);
+        self.attached.insert(ifindex, name);
         Ok(())
     }
 
-    fn attach_tcx(
-        &mut self,
-        ifindex: u32,
-        name: &str,
-        program: &'static str,
-        pin: &Path,
-    ) -> Result<(), Error> {
-        let fail = |action| failed(ifindex, action);
-        let loaded = self.program(program)?;
-        let id = loaded
-            .attach_with_options(
-                name,
-                TcAttachType::Ingress,
-                TcAttachOptions::TcxOrder(LinkOrder::default()),
-            )
-            .map_err(|e| fail("attaching")(Box::new(e)))?;
-        let link = loaded
-            .take_link(id)
-            .map_err(|e| fail("taking the link")(Box::new(e)))?;
-        let link: FdLink = link
-            .try_into()
-            .map_err(|e| fail("taking the link")(Box::new(e)))?;
-        link.pin(pin)
-            .map_err(|e| fail("pinning the link")(Box::new(e)))?;
-        Ok(())
-    }
-
-    /// Filters are found again by their program's name. Replacing one has a gap of a netlink round trip,
-    /// which is why TCX is preferred where the kernel has it.
-    fn attach_clsact(
-        &mut self,
-        ifindex: u32,
-        name: &str,
-        program: &'static str,
-    ) -> Result<(), Error> {
-        // It may be there already; the filter itself is what is checked.
-        let _present = qdisc_add_clsact(name);
-        let _absent = qdisc_detach_program(name, TcAttachType::Ingress, program);
-        let loaded = self.program(program)?;
-        let fail = |action| failed(ifindex, action);
-        let id = loaded
-            .attach_with_options(
-                name,
-                TcAttachType::Ingress,
-                TcAttachOptions::Netlink(NlOptions::default()),
-            )
-            .map_err(|e| fail("attaching")(Box::new(e)))?;
-        let link: SchedClassifierLink = loaded
-            .take_link(id)
-            .map_err(|e| fail("taking the link")(Box::new(e)))?;
-        // Dropping it would take the filter off; it is to outlive this process.
-        std::mem::forget(link);
-        Ok(())
-    }
-
-    /// Brings every pinned link to this binary's programs in one step each; drops pins whose interface is gone.
-    pub(crate) fn renew_links(&mut self, dir: &Path) -> Result<(), Error> {
-        let fail = |action| {
-            move |source| Error::Bpffs {
-                path: dir.into(),
-                action,
-                source,
-            }
-        };
-        for entry in fs::read_dir(dir).map_err(fail("listing links"))? {
-            let path = entry.map_err(fail("listing links"))?.path();
-            let Some((ifindex, program)) = parse_pin(&path) else {
-                continue;
-            };
-            if self.renew(&path, program).is_ok() {
-                self.attached.insert(ifindex);
-            } else {
-                remove(&path, ifindex)?;
-            }
+    /// Brings every interface that carries programs to this binary's.
+    pub(crate) fn renew(&mut self) -> Result<(), Error> {
+        let known = self.interfaces()?;
+        for (ifindex, program) in self.hook.carriers(&self.links(), &known)? {
+            self.attach(ifindex, program)?;
         }
         Ok(())
     }
 
-    fn renew(
-        &mut self,
-        path: &Path,
-        program: &'static str,
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let link: FdLink = PinnedLink::from_pin(path)?.into();
-        let loaded = self.program(program)?;
-        let id = loaded.attach_to_link(link.try_into()?)?;
-        // The pin keeps the link; this handle is not needed.
-        drop(loaded.take_link(id)?);
-        Ok(())
+    /// The interfaces that the maps speak of, and which program is theirs.
+    fn interfaces(&mut self) -> Result<BTreeMap<u32, &'static str>, Error> {
+        let ports = self.read::<u32, abi::Port>("ports")?;
+        let mut known: BTreeMap<u32, &'static str> =
+            ports.into_keys().map(|i| (i, FROM_CONTAINER)).collect();
+        let config = self.array::<abi::NodeConfig>("config")?;
+        let config = config.get(&0, 0).map_err(map_error("config", "reading"))?;
+        known.insert(config.0.vxlan_ifindex, FROM_OVERLAY);
+        Ok(known)
     }
-}
 
-fn pin_path(dir: &Path, ifindex: u32, program: &str) -> PathBuf {
-    dir.join("links").join(format!("{ifindex}-{program}"))
-}
-
-fn parse_pin(path: &Path) -> Option<(u32, &'static str)> {
-    let (ifindex, program) = path.file_name()?.to_str()?.split_once('-')?;
-    let program = [FROM_CONTAINER, FROM_OVERLAY]
-        .into_iter()
-        .find(|known| *known == program)?;
-    Some((ifindex.parse().ok()?, program))
-}
-
-fn name_of(ifindex: u32) -> Result<String, Error> {
-    nix::net::if_::if_indextoname(ifindex)
-        .map(|name| name.to_string_lossy().into_owned())
-        .map_err(|errno| Error::Interface {
-            ifindex,
-            action: "looking up its name",
-            source: errno.into(),
-        })
-}
-
-fn remove(pin: &Path, ifindex: u32) -> Result<(), Error> {
-    match fs::remove_file(pin) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Error::Interface {
-            ifindex,
-            action: "removing the link's pin",
-            source,
-        }),
-        _ => Ok(()),
-    }
-}
-
-fn failed(
-    ifindex: u32,
-    action: &'static str,
-) -> impl FnOnce(Box<dyn std::error::Error + Send + Sync>) -> Error {
-    move |source| Error::Link {
-        ifindex,
-        action,
-        source,
+    pub(crate) fn links(&self) -> PathBuf {
+        self.dir.join("links")
     }
 }

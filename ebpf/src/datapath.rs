@@ -2,19 +2,20 @@
 //! forwarding go on; maps of another ABI or shape are removed and made anew. The programs are always this
 //! binary's: each pinned link is updated to them in one step, so that no packet passes unjudged.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, Map, MapData};
-use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader};
 use weft_ebpf_abi as abi;
 
 use crate::OBJECT;
 use crate::bpffs;
 use crate::error::Error;
+use crate::hook::Hook;
 use crate::pods::P;
+use crate::programs::Programs;
 
 /// What opening needs.
 #[derive(Clone, Debug)]
@@ -29,12 +30,14 @@ pub struct OpenConfig {
 pub struct Datapath {
     pub(crate) ebpf: Ebpf,
     pub(crate) dir: PathBuf,
-    /// Interfaces that are known to carry this binary's programs.
-    pub(crate) attached: BTreeSet<u32>,
+    pub(crate) hook: Hook,
+    pub(crate) programs: Programs,
+    /// Interfaces that are known to carry this binary's programs, and which.
+    pub(crate) attached: BTreeMap<u32, &'static str>,
     taken_over: bool,
 }
 
-/// Every pinned map.
+/// Every map that is pinned.
 pub(crate) const MAPS: [&str; 20] = [
     "config",
     "ports",
@@ -58,16 +61,20 @@ pub(crate) const MAPS: [&str; 20] = [
     "decision",
 ];
 
-/// The programs by name.
-pub(crate) const FROM_CONTAINER: &str = "from_container";
-pub(crate) const FROM_OVERLAY: &str = "from_overlay";
-
 impl Datapath {
     /// Loads the programs and takes over or makes their maps.
     ///
     /// # Errors
     /// No bpffs, no privilege, or a kernel that refuses the programs.
     pub fn open(config: &OpenConfig) -> Result<Datapath, Error> {
+        Datapath::open_at(config, Hook::of_kernel())
+    }
+
+    /// The same, with the programs at this hook, which the kernel must have.
+    ///
+    /// # Errors
+    /// As of [`Datapath::open`].
+    pub fn open_at(config: &OpenConfig, hook: Hook) -> Result<Datapath, Error> {
         bpffs::ensure(&config.bpf_dir)?;
         let maps = config.bpf_dir.join("maps");
         let links = config.bpf_dir.join("links");
@@ -87,18 +94,20 @@ impl Datapath {
         for name in MAPS {
             loader.map_pin_path(name, maps.join(name));
         }
-        let ebpf = loader
+        let mut ebpf = loader
             .load(OBJECT)
             .map_err(|error| Error::Load(Box::new(error)))?;
+        let programs = Programs::load(&mut ebpf, &programs)?;
         let mut datapath = Datapath {
             ebpf,
             dir: config.bpf_dir.clone(),
-            attached: BTreeSet::new(),
+            hook,
+            programs,
+            attached: BTreeMap::new(),
             taken_over,
         };
-        datapath.load_programs(&programs)?;
         datapath.set_node(config.node)?;
-        datapath.renew_links(&links)?;
+        datapath.renew()?;
         Ok(datapath)
     }
 
@@ -133,49 +142,6 @@ impl Datapath {
         self.ebpf
             .map_mut(name)
             .ok_or(Error::Missing { kind: "map", name })
-    }
-
-    pub(crate) fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier, Error> {
-        let program = self.ebpf.program_mut(name).ok_or(Error::Missing {
-            kind: "program",
-            name,
-        })?;
-        program
-            .try_into()
-            .map_err(|source: aya::programs::ProgramError| Error::Program {
-                program: name,
-                action: "opening",
-                source: Box::new(source),
-            })
-    }
-
-    fn load_programs(&mut self, pins: &Path) -> Result<(), Error> {
-        for name in [FROM_CONTAINER, FROM_OVERLAY] {
-            let program = self.program(name)?;
-            program.load().map_err(|source| Error::Program {
-                program: name,
-                action: "loading",
-                source: Box::new(source),
-            })?;
-            let pin = pins.join(name);
-            let fail = |action| {
-                move |source| Error::Pin {
-                    program: name.into(),
-                    action,
-                    source,
-                }
-            };
-            match fs::remove_file(&pin) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(fail("removing the old pin")(error));
-                }
-                _ => {}
-            }
-            program
-                .pin(&pin)
-                .map_err(|error| fail("pinning")(std::io::Error::other(error)))?;
-        }
-        Ok(())
     }
 }
 

@@ -65,9 +65,9 @@ pub fn probe() -> Vec<Feature> {
         ),
         feature(
             "tcx",
-            crate::attach::has_tcx(),
+            crate::hook::Hook::of_kernel() == crate::hook::Hook::Tcx,
             false,
-            "atomic program upgrades: from Linux 6.6; before, clsact filters are used",
+            "program links that are pinned: from Linux 6.6; before, clsact filters are used",
         ),
         feature(
             "btf",

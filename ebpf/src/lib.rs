@@ -1,7 +1,8 @@
 //! The datapath's keeper: loads the BPF programs, pins them, attaches them, fills their maps.
 //!
 //! - `datapath`: opening (take over pins of the same ABI, rebuild others).
-//! - `attach`: programs onto interfaces, links pinned by interface index.
+//! - `programs`: the programs in the kernel, and whether an earlier run's are the same.
+//! - `attach`: programs onto interfaces; `hook`: by TCX links or clsact filters.
 //! - `tables`, `sync`: what the maps should hold, and making it so by difference.
 //! - `counters`, `events`: what the programs tell.
 //! - `bpffs`, `features`: what the kernel gives.
@@ -16,7 +17,9 @@ mod datapath;
 mod error;
 mod events;
 pub mod features;
+mod hook;
 mod pods;
+mod programs;
 mod sync;
 mod tables;
 
@@ -26,6 +29,7 @@ mod tests;
 pub use datapath::{Datapath, OpenConfig};
 pub use error::Error;
 pub use events::{EventReader, Events};
+pub use hook::Hook;
 pub use sync::SyncReport;
 pub use tables::Tables;
 pub use weft_ebpf_abi as abi;

@@ -119,7 +119,7 @@ impl Datapath {
         HashMap::try_from(self.map(name)?).map_err(map_error(name, "opening"))
     }
 
-    fn read<K: Plain + Ord, V: Plain>(
+    pub(crate) fn read<K: Plain + Ord, V: Plain>(
         &mut self,
         name: &'static str,
     ) -> Result<BTreeMap<K, V>, Error> {

@@ -7,4 +7,5 @@ mod keeper;
 mod model;
 mod neighbour;
 mod overlay;
+mod renew;
 mod wire;

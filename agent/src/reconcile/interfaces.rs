@@ -11,6 +11,7 @@ use weft_overlay::{ContainerRef, netns};
 use super::{Observed, Reconciler};
 use crate::local::LocalInterface;
 use crate::mirror::State;
+use crate::node::chain_of;
 
 impl Reconciler {
     /// Gives every container that lives its interfaces; repairs those that lost one.
@@ -55,20 +56,21 @@ impl Reconciler {
                 return Err(format!("network {} does not exist", interface.network));
             };
             self.plumb_one(&inside, interface, &network.value, index == 0)
-                .await
-                .map_err(|e| format!("{e}; {}", e.help()))?;
+                .await?;
         }
         Ok(())
     }
 
-    /// One veth pair; up only when its inside is complete, so that the first packet is a right one.
+    /// One veth pair; up only when its inside is complete and the program is on it, so that the first packet
+    /// is a right one and none passes unjudged.
     async fn plumb_one(
         &self,
         inside: &OwnedFd,
         interface: &LocalInterface,
         network: &NetworkSpec,
         first: bool,
-    ) -> Result<(), LinkError> {
+    ) -> Result<(), String> {
+        let refused = |e: LinkError| format!("{e}; {}", e.help());
         let mtu = u32::from(network_mtu(
             network,
             self.underlay_mtu,
@@ -82,10 +84,12 @@ impl Reconciler {
             peer_mac: Some(interface.mac),
             mtu,
         };
-        self.netlink
+        let ifindex = self
+            .netlink
             .ensure_veth(&pair, Some(inside.as_fd()))
-            .await?;
-        self.netlink.quiet(&pair.name).await?;
+            .await
+            .map_err(refused)?;
+        self.netlink.quiet(&pair.name).await.map_err(refused)?;
         let net = if interface.hop {
             ContainerNet::hop(name, interface.mac, mtu)
         } else {
@@ -98,7 +102,9 @@ impl Reconciler {
                 first,
             )
         };
-        configure_container(inside, &net).await?;
-        self.netlink.set_up(&pair.name).await
+        configure_container(inside, &net).await.map_err(refused)?;
+        let attached = self.datapath.lock().attach_port(ifindex);
+        attached.map_err(|e| format!("{}; {}", chain_of(&e), e.help()))?;
+        self.netlink.set_up(&pair.name).await.map_err(refused)
     }
 }

@@ -13,6 +13,7 @@ use etherparse::PacketBuilder;
 use weft_ebpf_abi::*;
 
 use crate::pods::P;
+use crate::programs::in_object;
 use crate::{Datapath, OpenConfig, Tables};
 
 pub const VNI: u32 = 7;
@@ -92,7 +93,7 @@ impl Bed {
         context[40..44].copy_from_slice(&LO.to_ne_bytes());
         let mut out = vec![0u8; packet.len() + 256];
         let program: &mut SchedClassifier =
-            self.datapath.program(name).expect("it is in the object");
+            in_object(&mut self.datapath.ebpf, name).expect("it is in the object");
         if program.fd().is_err() {
             program.load().expect("the verifier accepts it");
         }

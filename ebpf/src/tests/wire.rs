@@ -14,9 +14,9 @@ use nix::sched::{CloneFlags, setns};
 use weft_ebpf_abi::*;
 
 use super::bed::{VNI, addr};
-use crate::{Datapath, OpenConfig, Tables};
+use crate::{Datapath, Hook, OpenConfig, Tables};
 
-fn ip(arguments: &str) {
+pub(super) fn ip(arguments: &str) {
     let done = Command::new("ip").args(arguments.split(' ')).output();
     let done = done.expect("this test runs `ip`: install iproute2");
     let error = String::from_utf8_lossy(&done.stderr);
@@ -24,10 +24,10 @@ fn ip(arguments: &str) {
 }
 
 /// A named network namespace, gone when dropped.
-struct Space(String);
+pub(super) struct Space(pub(super) String);
 
 impl Space {
-    fn new(what: &str) -> Space {
+    pub(super) fn new(what: &str) -> Space {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let space = Space(format!("weft-{what}-{}-{number}", std::process::id()));
@@ -36,12 +36,12 @@ impl Space {
         space
     }
 
-    fn ip(&self, arguments: &str) {
+    pub(super) fn ip(&self, arguments: &str) {
         ip(&format!("-n {} {arguments}", self.0));
     }
 
     /// Runs in the namespace, on a thread of its own.
-    fn run<T: Send + 'static>(
+    pub(super) fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> thread::JoinHandle<T> {
@@ -61,27 +61,28 @@ impl Drop for Space {
     }
 }
 
-struct Node {
-    space: Space,
-    container: Space,
-    id: u32,
-    bpf_dir: PathBuf,
+pub(super) struct Node {
+    pub(super) space: Space,
+    pub(super) container: Space,
+    pub(super) id: u32,
+    pub(super) bpf_dir: PathBuf,
+    hook: Hook,
 }
 
-fn vtep(id: u32) -> Ipv4Addr {
+pub(super) fn vtep(id: u32) -> Ipv4Addr {
     Ipv4Addr::new(192, 0, 2, id as u8)
 }
 
-fn container(id: u32) -> Ipv4Addr {
+pub(super) fn container(id: u32) -> Ipv4Addr {
     Ipv4Addr::new(10, 10, id as u8, 9)
 }
 
-fn mac(id: u32) -> [u8; 6] {
+pub(super) fn mac(id: u32) -> [u8; 6] {
     [0x0a, 0x58, 10, 10, id as u8, 9]
 }
 
 impl Node {
-    fn new(id: u32) -> Node {
+    fn new(id: u32, hook: Hook) -> Node {
         assert!(
             nix::unistd::geteuid().is_root(),
             "this test makes network namespaces: run it as root"
@@ -106,15 +107,17 @@ impl Node {
             space,
             container: container_space,
             id,
+            hook,
         }
     }
 
     /// What an agent does when it starts: open, fill, attach. The datapath outlives it.
-    fn agent(&self) -> thread::JoinHandle<bool> {
-        let (id, bpf_dir) = (self.id, self.bpf_dir.clone());
+    pub(super) fn agent(&self) -> thread::JoinHandle<bool> {
+        let (id, bpf_dir, hook) = (self.id, self.bpf_dir.clone(), self.hook);
         self.space.run(move || {
             let node = config(id);
-            let mut datapath = Datapath::open(&OpenConfig { bpf_dir, node }).expect("it opens");
+            let open = OpenConfig { bpf_dir, node };
+            let mut datapath = Datapath::open_at(&open, hook).expect("it opens");
             datapath.sync(&tables(id, index("w0"))).expect("it syncs");
             datapath.attach_port(index("w0")).expect("it attaches");
             datapath
@@ -124,14 +127,22 @@ impl Node {
         })
     }
 
-    fn drops(&self) -> std::collections::BTreeMap<DropReason, u64> {
-        let (id, bpf_dir) = (self.id, self.bpf_dir.clone());
-        let read = self.space.run(move || {
+    /// In the node's namespace, with its datapath open.
+    pub(super) fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Datapath) -> T + Send + 'static,
+    ) -> T {
+        let (id, bpf_dir, hook) = (self.id, self.bpf_dir.clone(), self.hook);
+        let done = self.space.run(move || {
             let node = config(id);
-            let mut datapath = Datapath::open(&OpenConfig { bpf_dir, node }).expect("it opens");
-            datapath.drops().expect("they are read")
+            let open = OpenConfig { bpf_dir, node };
+            work(&mut Datapath::open_at(&open, hook).expect("it opens"))
         });
-        read.join().expect("no panic")
+        done.join().expect("no panic")
+    }
+
+    fn drops(&self) -> std::collections::BTreeMap<DropReason, u64> {
+        self.with(|datapath| datapath.drops().expect("they are read"))
     }
 }
 
@@ -143,12 +154,12 @@ impl Drop for Node {
 }
 
 /// In the node's namespace.
-fn index(name: &str) -> u32 {
+pub(super) fn index(name: &str) -> u32 {
     nix::net::if_::if_nametoindex(name).expect("it was made")
 }
 
 /// In the node's namespace.
-fn config(id: u32) -> NodeConfig {
+pub(super) fn config(id: u32) -> NodeConfig {
     NodeConfig {
         node: id,
         vxlan_ifindex: index("vxlan0"),
@@ -157,7 +168,7 @@ fn config(id: u32) -> NodeConfig {
     }
 }
 
-fn tables(own: u32, ifindex: u32) -> Tables {
+pub(super) fn tables(own: u32, ifindex: u32) -> Tables {
     let mut t = Tables::default();
     let port = Port {
         port: 1,
@@ -208,8 +219,8 @@ fn tables(own: u32, ifindex: u32) -> Tables {
 }
 
 /// Two nodes that carry the network, joined by a wire.
-fn pair() -> [Node; 2] {
-    let nodes = [Node::new(1), Node::new(2)];
+pub(super) fn pair(hook: Hook) -> [Node; 2] {
+    let nodes = [Node::new(1, hook), Node::new(2, hook)];
     let (a, b) = (&nodes[0].space.0, &nodes[1].space.0);
     ip(&format!(
         "-n {a} link add u0 type veth peer name u0 netns {b}"
@@ -226,14 +237,14 @@ fn pair() -> [Node; 2] {
     nodes
 }
 
-fn at(id: u32, port: u16) -> SocketAddrV4 {
+pub(super) fn at(id: u32, port: u16) -> SocketAddrV4 {
     SocketAddrV4::new(container(id), port)
 }
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Echoes datagrams until one says "end".
-fn echo(node: &Node) -> thread::JoinHandle<()> {
+pub(super) fn echo(node: &Node) -> thread::JoinHandle<()> {
     let (ready, is_ready) = std::sync::mpsc::channel();
     let echoing = node.container.run(move || {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 7)).expect("a free port");
@@ -255,7 +266,7 @@ fn echo(node: &Node) -> thread::JoinHandle<()> {
 #[test]
 fn tcp_at_full_speed_arrives_whole() {
     const LENGTH: usize = 32 << 20;
-    let nodes = pair();
+    let nodes = pair(Hook::of_kernel());
     let (ready, is_ready) = std::sync::mpsc::channel();
     let receiver = nodes[1].container.run(move || {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 80)).expect("a free port");
@@ -293,7 +304,7 @@ fn tcp_at_full_speed_arrives_whole() {
 
 #[test]
 fn agents_that_restart_lose_no_packet() {
-    let nodes = pair();
+    let nodes = pair(Hook::of_kernel());
     let echoing = echo(&nodes[1]);
     let asking = nodes[0].container.run(|| {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a socket");
@@ -332,7 +343,7 @@ fn agents_that_restart_lose_no_packet() {
 
 #[test]
 fn the_outer_packet_names_vtep_and_network_and_is_never_fragmented() {
-    let nodes = pair();
+    let nodes = pair(Hook::of_kernel());
     let (ready, is_ready) = std::sync::mpsc::channel();
     let seen = nodes[1].space.run(move || {
         use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, recv, socket};
@@ -366,7 +377,7 @@ fn the_outer_packet_names_vtep_and_network_and_is_never_fragmented() {
 
 #[test]
 fn hand_made_vxlan_and_foreign_addresses_leave_no_container() {
-    let nodes = pair();
+    let nodes = pair(Hook::of_kernel());
     let sent = nodes[0].container.run(|| {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 4789)).expect("a free port");
         let mut vxlan = vec![8, 0, 0, 0, 0, 0, VNI as u8, 0];

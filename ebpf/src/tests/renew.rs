@@ -1,0 +1,132 @@
+//! Agents that restart under traffic, by either hook: no packet is lost, and none passes unjudged. Every
+//! kernel with TCX also has clsact, so both are driven on one machine.
+
+use std::fs;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use super::wire::*;
+use crate::Hook;
+use crate::programs::{FROM_CONTAINER, FROM_OVERLAY};
+
+/// Packets under way at once.
+const WINDOW: u32 = 16;
+
+/// Numbered datagrams from the first container to the second's echo until `end`; how many came back. One
+/// that does not is a panic.
+fn count_losses(nodes: &[Node; 2], end: Arc<AtomicBool>) -> thread::JoinHandle<u32> {
+    nodes[0].container.run(move || {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a socket");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let mut next = 0u32;
+        let mut buffer = [0; 16];
+        while !end.load(Ordering::Relaxed) {
+            for number in next..next + WINDOW {
+                let sent = socket.send_to(&number.to_ne_bytes(), at(2, 7));
+                sent.expect("it is sent");
+            }
+            for number in next..next + WINDOW {
+                let length = socket.recv(&mut buffer).expect("no packet is lost");
+                assert_eq!(buffer[..length], number.to_ne_bytes(), "none is skipped");
+            }
+            next += WINDOW;
+        }
+        socket.send_to(b"end", at(2, 7)).expect("it is sent");
+        next
+    })
+}
+
+/// What a port without its program lets through: packets for the node itself. The host end of the veth gets
+/// the gateway's address, so that the node's own stack would take them.
+struct Leak {
+    socket: UdpSocket,
+    sender: thread::JoinHandle<()>,
+}
+
+fn leak(nodes: &[Node; 2], end: Arc<AtomicBool>) -> Leak {
+    nodes[0].space.ip("link set w0 address 0a:77:65:66:74:01");
+    let socket = nodes[0].space.run(|| {
+        for scope in ["all", "w0"] {
+            let path = format!("/proc/sys/net/ipv4/conf/{scope}/rp_filter");
+            fs::write(path, "0").expect("root");
+        }
+        let socket = UdpSocket::bind((vtep(1), 99)).expect("a socket");
+        socket.set_nonblocking(true).expect("it can be");
+        socket
+    });
+    let sender = nodes[0].container.run(move || {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a socket");
+        while !end.load(Ordering::Relaxed) {
+            // A full queue loses some of these, which proves nothing either way.
+            let _sent = socket.send_to(b"leak", (vtep(1), 99));
+            thread::sleep(Duration::from_micros(20));
+        }
+    });
+    Leak {
+        socket: socket.join().expect("no panic"),
+        sender,
+    }
+}
+
+fn restarts_lose_nothing(hook: Hook, restarts: u32) {
+    let nodes = pair(hook);
+    let end = Arc::new(AtomicBool::new(false));
+    let leak = leak(&nodes, end.clone());
+    let echoing = echo(&nodes[1]);
+    let stop = Arc::new(AtomicBool::new(false));
+    let asking = count_losses(&nodes, stop.clone());
+    for _ in 0..restarts {
+        // Without the pins the programs cannot be recognised, so new ones are put.
+        fs::remove_dir_all(nodes[0].bpf_dir.join("programs")).expect("they are pinned");
+        assert!(nodes[0].agent().join().expect("no panic"), "taken over");
+        assert!(!asking.is_finished(), "a packet was lost");
+    }
+    stop.store(true, Ordering::Relaxed);
+    let answered = asking.join().expect("no packet is lost");
+    echoing.join().expect("no panic");
+    let mut buffer = [0; 16];
+    let passed = leak.socket.recv(&mut buffer).is_ok();
+    assert!(!passed, "a packet passed unjudged");
+    assert!(answered > 1000, "{answered} answers");
+    // The trap works: without the program such packets arrive.
+    nodes[0].with(|datapath| datapath.detach(index("w0")).expect("it is detached"));
+    leak.socket.set_nonblocking(false).expect("it can be");
+    leak.socket
+        .set_read_timeout(Some(PATIENCE))
+        .expect("a timeout");
+    leak.socket.recv(&mut buffer).expect("an unjudged packet");
+    end.store(true, Ordering::Relaxed);
+    leak.sender.join().expect("no panic");
+}
+
+#[test]
+fn filters_are_replaced_without_a_gap() {
+    restarts_lose_nothing(Hook::Clsact, 50);
+}
+
+#[test]
+fn links_are_updated_without_a_gap() {
+    restarts_lose_nothing(Hook::Tcx, 10);
+}
+
+#[test]
+fn the_same_programs_are_not_touched_by_a_restart() {
+    for hook in [Hook::Clsact, Hook::Tcx] {
+        let nodes = pair(hook);
+        let carried = || {
+            nodes[0].with(move |datapath| {
+                let links = datapath.links();
+                let of = |name, program| hook.carried(&links, index(name), program);
+                let both = [of("w0", FROM_CONTAINER), of("vxlan0", FROM_OVERLAY)];
+                both.map(|id| id.expect("they are read"))
+            })
+        };
+        let before = carried();
+        assert!(before.iter().all(Option::is_some), "{before:?}");
+        assert!(nodes[0].agent().join().expect("no panic"));
+        assert_eq!(carried(), before, "{hook:?}");
+    }
+}
