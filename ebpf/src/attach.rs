@@ -48,6 +48,15 @@ impl Datapath {
         self.attached.keys().copied().collect()
     }
 
+    /// Removes the pins of links whose interface is gone: a container that ends takes its veth with it, and
+    /// nobody detaches then. How many there were.
+    ///
+    /// # Errors
+    /// The pins cannot be listed or removed.
+    pub fn sweep(&mut self) -> Result<usize, Error> {
+        self.hook.sweep(&self.links())
+    }
+
     /// Whether the interface carries this very program.
     fn carries(&self, ifindex: u32, program: &str) -> bool {
         let found = self.hook.carried(&self.links(), ifindex, program);

@@ -1,5 +1,5 @@
-//! The two places of the kernel where the programs run, behind the same four verbs: what an interface
-//! carries, put (in one step over what is there), take away, and which interfaces carry anything.
+//! The two places of the kernel where the programs run, behind the same verbs: what an interface
+//! carries, put (in one step over what is there), take away, sweep, and which interfaces carry anything.
 //!
 //! Owns: which of the two this kernel has. Never: decides when a program is put.
 
@@ -84,6 +84,14 @@ impl Hook {
                 }
                 Ok(found)
             }
+        }
+    }
+
+    /// Removes what is left of interfaces that are gone; how many pins that were. Filters go with theirs.
+    pub(crate) fn sweep(self, links: &Path) -> Result<usize, Error> {
+        match self {
+            Hook::Tcx => tcx::sweep(links),
+            Hook::Clsact => Ok(0),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Brings the maps and programs to what documents and ports say, and keeps them there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use weft_overlay::PortId;
 use weft_overlay::link::LinkInfo;
@@ -48,7 +48,7 @@ impl Reconciler {
                 return false;
             }
         }
-        self.attach(&links, &ifindexes);
+        self.attach(&ifindexes);
         self.keep_overlay(&links).await;
         true
     }
@@ -66,7 +66,7 @@ impl Reconciler {
     }
 
     /// Programs on every port; pins of devices that are gone away.
-    fn attach(&mut self, links: &[LinkInfo], ifindexes: &BTreeMap<PortId, u32>) {
+    fn attach(&mut self, ifindexes: &BTreeMap<PortId, u32>) {
         let attached = self.datapath.lock().attached();
         self.attached.clear();
         for (port, ifindex) in ifindexes {
@@ -81,12 +81,9 @@ impl Reconciler {
                 Err(error) => self.problem(format!("port {port}"), chain_of(&error)),
             }
         }
-        let exist: BTreeSet<u32> = links.iter().map(|l| l.index).collect();
-        for gone in attached.difference(&exist) {
-            let result = self.datapath.lock().detach(*gone);
-            if let Err(error) = result {
-                self.problem(format!("interface {gone}"), chain_of(&error));
-            }
+        let swept = self.datapath.lock().sweep();
+        if let Err(error) = swept {
+            self.problem("links of devices that are gone", chain_of(&error));
         }
     }
 

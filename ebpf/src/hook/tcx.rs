@@ -35,6 +35,22 @@ pub(super) fn carriers(links: &Path) -> Result<BTreeMap<u32, &'static str>, Erro
     Ok(found)
 }
 
+/// Removes the pins of links whose interface is gone, by what the link says: an index is used again. The
+/// number of pins removed.
+pub(super) fn sweep(links: &Path) -> Result<usize, Error> {
+    let mut removed = 0;
+    for pin in pins(links)? {
+        let Some((ifindex, program)) = parse(&pin) else {
+            continue;
+        };
+        if carried(links, ifindex, program).is_none() {
+            remove(&pin, ifindex)?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
 fn pins(links: &Path) -> Result<Vec<PathBuf>, Error> {
     let fail = |source| Error::Bpffs {
         path: links.into(),

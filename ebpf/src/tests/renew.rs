@@ -130,3 +130,56 @@ fn the_same_programs_are_not_touched_by_a_restart() {
         assert_eq!(carried(), before, "{hook:?}");
     }
 }
+
+/// The names below `links/`, sorted.
+fn pins(node: &Node) -> Vec<String> {
+    let entries = fs::read_dir(node.bpf_dir.join("links")).expect("the folder is there");
+    let mut names: Vec<String> = entries
+        .map(|e| {
+            e.expect("it is read")
+                .file_name()
+                .into_string()
+                .expect("ASCII")
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn pins_of_interfaces_that_are_gone_are_swept_also_when_their_index_is_used_again() {
+    let nodes = pair(Hook::Tcx);
+    let node = &nodes[0];
+    let find = node.space.run(|| (index("w0"), index("vxlan0")));
+    let (port, overlay) = find.join().expect("no panic");
+    let both = |a: &str, b: &str| {
+        let mut names = vec![a.to_owned(), b.to_owned()];
+        names.sort();
+        names
+    };
+    let (of_port, of_overlay) = (
+        format!("{port}-from_container"),
+        format!("{overlay}-from_overlay"),
+    );
+    assert_eq!(pins(node), both(&of_port, &of_overlay));
+    // The container's namespace ends and takes the pair with it; another pair gets the same index.
+    node.space.ip("link del w0");
+    node.space
+        .ip(&format!("link add w1 index {port} type veth peer name w2"));
+    let attached = node.with(move |datapath| {
+        assert!(!datapath.attached().contains(&port), "the new one is bare");
+        assert_eq!(datapath.sweep().expect("they are swept"), 1);
+        assert_eq!(datapath.sweep().expect("they are swept"), 0);
+        datapath.attach_port(port).expect("it attaches");
+        datapath.attached()
+    });
+    assert!(attached.contains(&port) && attached.contains(&overlay));
+    assert_eq!(pins(node), both(&of_port, &of_overlay));
+    // And one whose index stays free.
+    node.space.ip("link del w1");
+    assert_eq!(
+        node.with(|datapath| datapath.sweep().expect("they are swept")),
+        1
+    );
+    assert_eq!(pins(node), [of_overlay]);
+}
