@@ -1,5 +1,5 @@
 //! Programs onto interfaces. What is put there outlives this process, and a process that finds its own
-//! programs there leaves them alone.
+//! programs there leaves them alone. Before the datapath is active, only bare interfaces get a program.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -63,8 +63,13 @@ impl Datapath {
         found.is_ok_and(|id| id.is_some() && id == self.programs.id(program))
     }
 
-    pub(crate) fn attach(&mut self, ifindex: u32, name: &'static str) -> Result<(), Error> {
-        if !self.carries(ifindex, name) {
+    fn attach(&mut self, ifindex: u32, name: &'static str) -> Result<(), Error> {
+        let found = self.hook.carried(&self.links(), ifindex, name)?;
+        if found.is_none() || found != self.programs.id(name) {
+            if found.is_some() && !self.active {
+                // It forwards by filled tables, which this binary's program would not.
+                return Ok(());
+            }
             let links = self.links();
             let program = self.programs.get(name)?;
             self.hook.put(&links, ifindex, name, program)?;
@@ -73,13 +78,17 @@ impl Datapath {
         Ok(())
     }
 
-    /// Brings every interface that carries programs to this binary's.
+    /// Brings every interface that carries programs to this binary's. One that refuses does not keep the others
+    /// from it.
     pub(crate) fn renew(&mut self) -> Result<(), Error> {
         let known = self.interfaces()?;
+        let mut refused = None;
         for (ifindex, program) in self.hook.carriers(&self.links(), &known)? {
-            self.attach(ifindex, program)?;
+            if let Err(error) = self.attach(ifindex, program) {
+                refused.get_or_insert(error);
+            }
         }
-        Ok(())
+        refused.map_or(Ok(()), Err)
     }
 
     /// The interfaces that the maps speak of, and which program is theirs.

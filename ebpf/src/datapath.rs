@@ -1,6 +1,8 @@
-//! Opening the datapath. Pinned maps of the same ABI are taken over with all they hold, so flows and
-//! forwarding go on; maps of another ABI or shape are removed and made anew. The programs are always this
-//! binary's: each pinned link is updated to them in one step, so that no packet passes unjudged.
+//! Opening the datapath, in three steps whose order the types keep: `open`, `sync`, `activate`. Pinned maps of
+//! the same ABI are taken over with all they hold; beside maps of another ABI or shape a new generation is
+//! made. Either way interfaces keep the programs that they carry until `activate`, which asks for the report
+//! of a sync, so nothing is ever forwarded by tables that were not filled. An interface without a program
+//! gets one at once: empty tables drop, no program lets everything pass.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,9 +15,11 @@ use weft_ebpf_abi as abi;
 use crate::OBJECT;
 use crate::bpffs;
 use crate::error::Error;
+use crate::generation::Generation;
 use crate::hook::Hook;
 use crate::pods::P;
 use crate::programs::Programs;
+use crate::sync::SyncReport;
 
 /// What opening needs.
 #[derive(Clone, Debug)]
@@ -34,6 +38,9 @@ pub struct Datapath {
     pub(crate) programs: Programs,
     /// Interfaces that are known to carry this binary's programs, and which.
     pub(crate) attached: BTreeMap<u32, &'static str>,
+    pub(crate) generation: Generation,
+    /// Whether the interfaces were brought to this binary's programs.
+    pub(crate) active: bool,
     taken_over: bool,
 }
 
@@ -76,39 +83,59 @@ impl Datapath {
     /// As of [`Datapath::open`].
     pub fn open_at(config: &OpenConfig, hook: Hook) -> Result<Datapath, Error> {
         bpffs::ensure(&config.bpf_dir)?;
-        let maps = config.bpf_dir.join("maps");
         let links = config.bpf_dir.join("links");
-        let programs = config.bpf_dir.join("programs");
-        for dir in [&maps, &links, &programs] {
-            fs::create_dir_all(dir).map_err(|source| Error::Bpffs {
-                path: dir.clone(),
-                action: "making the folder",
-                source,
-            })?;
-        }
-        let taken_over = fits(&maps);
-        if !taken_over {
-            clear(&maps)?;
-        }
+        fs::create_dir_all(&links).map_err(|source| Error::Bpffs {
+            path: links,
+            action: "making the folder",
+            source,
+        })?;
+        let old = Generation::active(&config.bpf_dir);
+        let fitting = old.clone().filter(|old| fits(&old.maps()));
+        let taken_over = fitting.is_some();
+        let generation = match fitting {
+            Some(generation) => generation,
+            None => Generation::after(&config.bpf_dir, old.as_ref())?,
+        };
+        generation.make()?;
         let mut loader = EbpfLoader::new();
         for name in MAPS {
-            loader.map_pin_path(name, maps.join(name));
+            loader.map_pin_path(name, generation.maps().join(name));
         }
         let mut ebpf = loader
             .load(OBJECT)
             .map_err(|error| Error::Load(Box::new(error)))?;
-        let programs = Programs::load(&mut ebpf, &programs)?;
+        let programs = Programs::load(&mut ebpf, &generation.programs())?;
         let mut datapath = Datapath {
             ebpf,
             dir: config.bpf_dir.clone(),
             hook,
             programs,
             attached: BTreeMap::new(),
+            generation,
+            active: false,
             taken_over,
         };
         datapath.set_node(config.node)?;
-        datapath.renew()?;
         Ok(datapath)
+    }
+
+    /// Forwards by these maps from now on: brings every interface that carries a program to this binary's, then
+    /// removes what another generation left. After the first time it does nothing.
+    ///
+    /// # Errors
+    /// The kernel refuses; interfaces that were not reached keep forwarding as they did, and the next call
+    /// goes on.
+    pub fn activate(&mut self, _filled: &SyncReport) -> Result<(), Error> {
+        if self.active {
+            return Ok(());
+        }
+        // First, so that a start after a crash from here on takes over the maps that were filled.
+        self.generation.activate()?;
+        self.active = true;
+        let done = self.renew();
+        self.active = done.is_ok();
+        done?;
+        self.generation.remove_others()
     }
 
     /// Whether maps of an earlier run were taken over.
@@ -170,22 +197,6 @@ fn fits(maps: &Path) -> bool {
                 && found.value_size() == wanted.value_size()
                 && found.max_entries() == wanted.max_entries()
         })
-}
-
-/// Removes every pin of a folder.
-fn clear(dir: &Path) -> Result<(), Error> {
-    let fail = |action| {
-        move |source| Error::Bpffs {
-            path: dir.into(),
-            action,
-            source,
-        }
-    };
-    for entry in fs::read_dir(dir).map_err(fail("listing pins"))? {
-        let entry = entry.map_err(fail("listing pins"))?;
-        fs::remove_file(entry.path()).map_err(fail("removing a pin"))?;
-    }
-    Ok(())
 }
 
 pub(crate) fn map_error(

@@ -24,7 +24,7 @@ impl Datapath {
     /// The ring buffer cannot be opened.
     pub fn events(&mut self) -> Result<EventReader, Error> {
         let name = "events";
-        let data = MapData::from_pin(self.dir.join("maps").join(name))
+        let data = MapData::from_pin(self.generation.maps().join(name))
             .map_err(map_error(name, "opening"))?;
         let ring =
             RingBuf::try_from(aya::maps::Map::RingBuf(data)).map_err(map_error(name, "opening"))?;

@@ -1,6 +1,7 @@
 //! The datapath's keeper: loads the BPF programs, pins them, attaches them, fills their maps.
 //!
-//! - `datapath`: opening (take over pins of the same ABI, rebuild others).
+//! - `datapath`: open, then sync, then activate; `generation`: maps of another ABI are made anew beside the
+//!   old ones.
 //! - `programs`: the programs in the kernel, and whether an earlier run's are the same.
 //! - `attach`: programs onto interfaces; `hook`: by TCX links or clsact filters.
 //! - `tables`, `sync`: what the maps should hold, and making it so by difference.
@@ -17,6 +18,7 @@ mod datapath;
 mod error;
 mod events;
 pub mod features;
+mod generation;
 mod hook;
 mod pods;
 mod programs;

@@ -11,8 +11,9 @@ use crate::error::Error;
 use crate::pods::{P, Plain, bytes};
 use crate::tables::Tables;
 
-/// What a sync changed, entries.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a sync changed, entries. Only a sync makes one: it is the proof that the maps are filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SyncReport {
     /// Were missing.
     pub inserted: usize,
@@ -23,9 +24,15 @@ pub struct SyncReport {
 }
 
 impl SyncReport {
+    pub(crate) const NOTHING: SyncReport = SyncReport {
+        inserted: 0,
+        updated: 0,
+        deleted: 0,
+    };
+
     /// Whether anything was changed.
     pub fn changed(&self) -> bool {
-        *self != SyncReport::default()
+        *self != SyncReport::NOTHING
     }
 }
 
@@ -71,7 +78,7 @@ impl Datapath {
     /// call goes on from there.
     pub fn sync(&mut self, tables: &Tables) -> Result<SyncReport, Error> {
         let observed = self.observe()?;
-        let mut report = SyncReport::default();
+        let mut report = SyncReport::NOTHING;
         macro_rules! add {
             ($map:ident) => {
                 self.add(stringify!($map), &tables.$map, &observed.$map, &mut report)?;

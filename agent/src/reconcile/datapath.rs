@@ -40,7 +40,11 @@ impl Reconciler {
         let mut wanted = tables(state, self.file.get(), &here);
         let chains = self.compile_chains(state, &ifindexes);
         merge(chains, &mut wanted);
-        let synced = self.datapath.lock().sync(&wanted);
+        let synced = {
+            let mut datapath = self.datapath.lock();
+            let filled = datapath.sync(&wanted);
+            filled.and_then(|report| datapath.activate(&report).map(|()| report))
+        };
         match synced {
             Ok(report) => tracing::trace!(?report, "tables are in the kernel"),
             Err(error) => {

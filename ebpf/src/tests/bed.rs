@@ -55,9 +55,9 @@ impl Bed {
     }
 
     pub fn sync(&mut self) {
-        self.datapath
-            .sync(&self.tables)
-            .expect("the tables are accepted");
+        let filled = self.datapath.sync(&self.tables);
+        let filled = filled.expect("the tables are accepted");
+        self.datapath.activate(&filled).expect("it is activated");
     }
 
     /// Opens the same pins again, as a restarted agent would.

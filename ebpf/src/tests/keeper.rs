@@ -12,10 +12,7 @@ use crate::SyncReport;
 #[test]
 fn a_sync_changes_only_what_differs_and_repairs_what_somebody_deleted() {
     let mut bed = Bed::new();
-    assert_eq!(
-        bed.datapath.sync(&bed.tables).unwrap(),
-        SyncReport::default()
-    );
+    assert_eq!(bed.datapath.sync(&bed.tables).unwrap(), SyncReport::NOTHING);
     assert_eq!(bed.datapath.observe().unwrap(), bed.tables);
     let mut damaged = bed.tables.clone();
     damaged.endpoints.remove(&EndpointKey {

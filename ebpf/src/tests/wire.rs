@@ -111,14 +111,16 @@ impl Node {
         }
     }
 
-    /// What an agent does when it starts: open, fill, attach. The datapath outlives it.
+    /// What an agent does when it starts: open, fill, activate, attach. The datapath outlives it.
     pub(super) fn agent(&self) -> thread::JoinHandle<bool> {
         let (id, bpf_dir, hook) = (self.id, self.bpf_dir.clone(), self.hook);
         self.space.run(move || {
             let node = config(id);
             let open = OpenConfig { bpf_dir, node };
             let mut datapath = Datapath::open_at(&open, hook).expect("it opens");
-            datapath.sync(&tables(id, index("w0"))).expect("it syncs");
+            let filled = datapath.sync(&tables(id, index("w0")));
+            let filled = filled.expect("it syncs");
+            datapath.activate(&filled).expect("it is activated");
             datapath.attach_port(index("w0")).expect("it attaches");
             datapath
                 .attach_overlay(index("vxlan0"))
