@@ -31,7 +31,7 @@ impl Datapath {
         Ok(drops)
     }
 
-    /// Counters of every port that sent or received, by port id.
+    /// Counters of every port, by port id.
     ///
     /// # Errors
     /// The map cannot be read.
@@ -50,6 +50,7 @@ impl Datapath {
                     rx_packets: sum.rx_packets + slot.0.rx_packets,
                     rx_bytes: sum.rx_bytes + slot.0.rx_bytes,
                     drops: sum.drops + slot.0.drops,
+                    unremembered: sum.unremembered + slot.0.unremembered,
                 });
             all.insert(port, total);
         }

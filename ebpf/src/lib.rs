@@ -5,6 +5,7 @@
 //! - `programs`: the programs in the kernel, and whether an earlier run's are the same.
 //! - `attach`: programs onto interfaces; `hook`: by TCX links or clsact filters.
 //! - `tables`, `sync`: what the maps should hold, and making it so by difference.
+//! - `ports`: what each port has of its own: counters, memory of flows.
 //! - `counters`, `events`: what the programs tell.
 //! - `bpffs`, `features`: what the kernel gives.
 //! - `pods`: the one place that says the abi's structs are plain bytes.
@@ -21,6 +22,7 @@ pub mod features;
 mod generation;
 mod hook;
 mod pods;
+mod ports;
 mod programs;
 mod sync;
 mod tables;

@@ -89,9 +89,11 @@ impl Datapath {
                 self.delete(stringify!($map), &tables.$map, &observed.$map, &mut report)?;
             };
         }
+        self.make_ports(tables)?;
         self.sync_cidrs(tables, &observed, &mut report)?;
         in_order!(add);
         in_reverse!(delete);
+        self.remove_ports(tables)?;
         Ok(report)
     }
 

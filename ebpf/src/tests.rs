@@ -4,6 +4,7 @@ mod bed;
 mod chain;
 mod endpoint;
 mod keeper;
+mod memory;
 mod model;
 mod neighbour;
 mod overlay;

@@ -23,9 +23,9 @@ pub use steer::{
     port_of, steer_mac, steer_of,
 };
 
-/// Version of everything in this crate. The loader compares it with the pinned `abi` map and rebuilds
-/// on a difference; it never reads maps of another version.
-pub const ABI_VERSION: u32 = 1;
+/// Version of everything in this crate. The loader compares it with the pinned `config` map and makes new
+/// maps on a difference; it never reads maps of another version.
+pub const ABI_VERSION: u32 = 2;
 
 /// Maps an IPv4 address (network order bytes) into the 128-bit form used by all maps.
 pub const fn mapped(v4: [u8; 4]) -> [u8; 16] {

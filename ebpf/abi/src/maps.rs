@@ -15,9 +15,9 @@
 //! | `stages` | hash | stage `u32` | [`Stage`] | chain compiler |
 //! | `slots` | hash | [`SlotKey`] | steering block `u32` | chain compiler |
 //! | `positions` | hash | steering block `u32` | [`Position`] | chain compiler |
-//! | `flows` | LRU hash | [`FlowKey`] | [`Flow`] | programs |
+//! | `flows` | hash of LRU hashes | port id `u32`, then [`FlowKey`] | [`Flow`] | agent makes one a port, programs fill it |
 //! | `drops` | per-CPU array | reason `u32` | `u64` packets | programs |
-//! | `port_stats` | per-CPU hash | port id `u32` | [`PortStats`] | programs |
+//! | `port_stats` | per-CPU hash | port id `u32` | [`PortStats`] | agent makes one a port, programs count |
 //! | `trace_filter` | array[1] | 0 | [`TraceFilter`](crate::TraceFilter) | agent |
 //! | `events_lost` | per-CPU array[1] | 0 | `u64` events | programs |
 //! | `decision` | per-CPU array[1] | 0 | [`Decision`] | programs, for tests |
@@ -281,12 +281,15 @@ pub struct Position {
     pub next_reverse: u32,
 }
 
-/// A flow as seen at a port.
+/// Flows that the memory of an endpoint's port holds, at least. Some 128 bytes each, allocated at once.
+pub const FLOWS_PER_PORT: u32 = 8192;
+/// The same of a hop's port, where the flows of many endpoints meet.
+pub const FLOWS_PER_HOP: u32 = 65536;
+
+/// A flow as seen at the port where a container sent it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlowKey {
-    /// The port where the packet was sent by a container.
-    pub port: u32,
     /// Steering id the packet left the hop with, or 0 at an ordinary endpoint.
     pub steer: u32,
     /// Source address.
@@ -329,6 +332,8 @@ pub struct PortStats {
     pub rx_bytes: u64,
     /// Packets the container sent that were dropped.
     pub drops: u64,
+    /// Packets of a chain whose flow was not remembered, for the port has no memory.
+    pub unremembered: u64,
 }
 
 /// [`Decision::action`]: dropped, with a reason.
@@ -364,6 +369,6 @@ macro_rules! assert_sizes {
 assert_sizes! {
     NodeConfig = 32, Port = 20, EndpointKey = 20, Endpoint = 20, Network = 64, SubnetKey = 20,
     Subnet = 4, Node = 24, VtepKey = 16, ClassKey = 20, ClassCidrKey = 20, PairKey = 12, Rule = 16,
-    Rules = 260, Stage = 16, SlotKey = 8, Position = 32, FlowKey = 48, Flow = 16, PortStats = 40,
+    Rules = 260, Stage = 16, SlotKey = 8, Position = 32, FlowKey = 44, Flow = 16, PortStats = 48,
     Decision = 20,
 }

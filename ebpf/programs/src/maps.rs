@@ -1,14 +1,24 @@
 //! The maps, by the names and shapes of the abi crate. Hashes are not preallocated: a node with few
 //! endpoints pays for few.
+//!
+//! Flow memory is one LRU a port, so that a flood evicts only its own flows; user space makes it with the port.
+//! LRU hashes are always preallocated, so only ports that chains concern have one. The LRU list is common to
+//! all CPUs: with `BPF_F_NO_COMMON_LRU` each CPU could only use its share of the entries, and a port's packets
+//! mostly come by one.
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
-    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
+    btf_maps::{
+        Array, HashMap, HashOfMaps, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf,
+    },
     macros::btf_map,
 };
 use weft_ebpf_abi as abi;
 
 const LAZY: usize = BPF_F_NO_PREALLOC as usize;
+
+/// The flows of one port.
+pub type PortFlows = LruHashMap<abi::FlowKey, abi::Flow, { abi::FLOWS_PER_PORT as usize }>;
 
 #[btf_map(name = "config")]
 pub static CONFIG: Array<abi::NodeConfig, 1> = Array::new();
@@ -37,7 +47,7 @@ pub static SLOTS: HashMap<abi::SlotKey, u32, 262144, LAZY> = HashMap::new();
 #[btf_map(name = "positions")]
 pub static POSITIONS: HashMap<u32, abi::Position, 65536, LAZY> = HashMap::new();
 #[btf_map(name = "flows")]
-pub static FLOWS: LruHashMap<abi::FlowKey, abi::Flow, 65536> = LruHashMap::new();
+pub static FLOWS: HashOfMaps<u32, PortFlows, 16384, LAZY> = HashOfMaps::new();
 #[btf_map(name = "drops")]
 pub static DROPS: PerCpuArray<u64, { abi::DropReason::SLOTS as usize }> = PerCpuArray::new();
 #[btf_map(name = "port_stats")]

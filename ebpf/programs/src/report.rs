@@ -1,7 +1,7 @@
 //! Telling what happened: counters, trace events, and the decision that tests read.
 
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_ktime_get_ns};
-use weft_ebpf_abi::{Decision, DropReason, PortStats, TraceEvent, TracePoint};
+use weft_ebpf_abi::{Decision, DropReason, TraceEvent, TracePoint};
 
 use crate::{
     maps,
@@ -132,9 +132,6 @@ pub fn drop(p: &Packet, reason: u32) -> i32 {
 /// Counts a packet of a port: sent by its container (`sent` = 1) or delivered to it.
 #[inline(never)]
 pub fn count(port: u32, len: u32, sent: u32) -> u32 {
-    if maps::PORT_STATS.get_ptr_mut(port).is_none() {
-        let _ = maps::PORT_STATS.insert(port, PortStats::default(), 1);
-    }
     let Some(stats) = maps::PORT_STATS.get_ptr_mut(port) else {
         return 0;
     };

@@ -6,7 +6,7 @@ use weft_ebpf_abi::{
 };
 
 use crate::{
-    maps,
+    flows, maps,
     packet::{Packet, TCP_ACK, TCP_SYN, symmetric_hash},
 };
 use aya_ebpf::btf_maps::lpm_trie::Key;
@@ -19,7 +19,6 @@ pub const DROP: u32 = 0xff00_0000;
 #[inline(always)]
 fn flow_key(p: &Packet) -> FlowKey {
     FlowKey {
-        port: p.port,
         steer: p.steer,
         src: p.src,
         dst: p.dst,
@@ -42,10 +41,9 @@ pub fn remembered(p: &Packet) -> u32 {
         return NONE;
     }
     let key = flow_key(p);
-    let Some(flow) = (unsafe { maps::FLOWS.get(&key) }) else {
+    let Some(steer) = flows::get(p.port, &key) else {
         return NONE;
     };
-    let steer = flow.steer;
     if unsafe { maps::POSITIONS.get(steer & !3) }.is_none() {
         return NONE;
     }
@@ -55,15 +53,12 @@ pub fn remembered(p: &Packet) -> u32 {
 #[inline(never)]
 pub fn remember(p: &Packet, steer: u32) -> u32 {
     let key = flow_key(p);
-    let _ = maps::FLOWS.insert(
-        &key,
-        &Flow {
-            steer,
-            from_port: 0,
-            last_seen: 0,
-        },
-        0,
-    );
+    let flow = Flow {
+        steer,
+        from_port: 0,
+        last_seen: 0,
+    };
+    flows::put(p.port, &key, &flow);
     0
 }
 

@@ -14,7 +14,7 @@ use weft_ebpf_abi::{
 };
 
 use crate::{
-    maps,
+    flows, maps,
     packet::{Packet, half},
     report::{self, PACKET_HOST, Skb, TC_REDIRECT},
 };
@@ -198,7 +198,6 @@ fn local(skb: Skb, p: &mut Packet, endpoint: &Endpoint) -> i32 {
 #[inline(always)]
 fn remember_reply(p: &Packet, port: u32) {
     let key = FlowKey {
-        port,
         steer: 0,
         src: p.dst,
         dst: p.src,
@@ -208,17 +207,15 @@ fn remember_reply(p: &Packet, port: u32) {
         pad: [0; 3],
     };
     let back = SteerFace::EnterReverse.id(p.steer & !3);
-    if let Some(flow) = unsafe { maps::FLOWS.get(&key) } {
-        if flow.steer == back {
-            return;
-        }
+    if flows::get(port, &key) == Some(back) {
+        return;
     }
     let flow = Flow {
         steer: back,
         from_port: p.port,
         last_seen: 0,
     };
-    let _ = maps::FLOWS.insert(&key, &flow, 0);
+    flows::put(port, &key, &flow);
 }
 
 #[inline(always)]

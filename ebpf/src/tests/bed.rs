@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use aya::maps::of_maps::HashOfMaps;
 use aya::maps::{MapData, PerCpuArray};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use etherparse::PacketBuilder;
@@ -63,6 +64,13 @@ impl Bed {
     /// Opens the same pins again, as a restarted agent would.
     pub fn reopen(&mut self) {
         self.datapath = open(&self.dir);
+    }
+
+    /// Takes the port's flow memory away.
+    pub fn forget(&mut self, port: u32) {
+        let map = self.datapath.map("flows").expect("in the object");
+        let mut map: HashOfMaps<&mut MapData, u32> = HashOfMaps::try_from(map).unwrap();
+        map.remove(&port).expect("it had one");
     }
 
     /// Makes the port on the loopback (where test runs enter) this one.

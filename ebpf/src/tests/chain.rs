@@ -7,15 +7,15 @@ use weft_ebpf_abi::*;
 
 use super::bed::*;
 
-const BLOCK: u32 = 40;
-const FORWARD: u32 = 40;
-const REVERSE: u32 = 41;
+pub(super) const BLOCK: u32 = 40;
+pub(super) const FORWARD: u32 = 40;
+pub(super) const REVERSE: u32 = 41;
 const END_FORWARD: u32 = 42;
 const END_REVERSE: u32 = 43;
-const SENDER: std::net::Ipv4Addr = std::net::Ipv4Addr::new(192, 0, 2, 12);
+pub(super) const SENDER: std::net::Ipv4Addr = std::net::Ipv4Addr::new(192, 0, 2, 12);
 
 /// The instance is on `node`; on this one its ports are the loopback's (entering side) and 322.
-fn with_chain(bed: &mut Bed, node: u32) {
+pub(super) fn with_chain(bed: &mut Bed, node: u32) {
     let t = &mut bed.tables;
     t.networks.get_mut(&VNI).unwrap().flags = NETWORK_CHAINS;
     t.classes.insert(
