@@ -2,11 +2,15 @@
 //! instance, and what a port had goes with it.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use weft_ebpf_abi::*;
 
 use super::bed::*;
 use super::chain::{BLOCK, FORWARD, REVERSE, SENDER, with_chain};
+
+/// A second target of the hop's rule.
+const SECOND: Ipv4Addr = Ipv4Addr::new(10, 10, 1, 6);
 
 /// The other endpoint, entering where the client does.
 fn other_port() -> Port {
@@ -26,6 +30,7 @@ fn two_clients() -> Bed {
         addr: addr(address),
     };
     bed.tables.classes.insert(key(OTHER), 1);
+    bed.tables.classes.insert(key(SECOND), 2);
     let other = bed.tables.endpoints.get_mut(&EndpointKey {
         vni: VNI,
         addr: addr(OTHER),
@@ -61,10 +66,11 @@ fn a_flood_on_one_port_evicts_no_flow_of_another() {
         assert_eq!(bed.send(packet).0.steer, FORWARD);
     }
     bed.enter_at(other_port());
-    // Three times what one memory holds, and more than the sum of both.
-    for i in 0..FLOWS_PER_PORT * 3 {
-        let source = u16::try_from(1024 + i).unwrap();
-        let packet = tcp((OTHER_MAC, GATEWAY_MAC), (OTHER, REMOTE), (source, 80));
+    // More than any memory holds.
+    for i in 0..FLOWS_PER_HOP + 8192 {
+        let source = u16::try_from(1024 + i % 60_000).unwrap();
+        let target = if i < 60_000 { REMOTE } else { SECOND };
+        let packet = tcp((OTHER_MAC, GATEWAY_MAC), (OTHER, target), (source, 80));
         assert_eq!(bed.send(&packet).0.steer, FORWARD);
     }
     bed.enter_at(client_port());
