@@ -2,7 +2,7 @@
 //! socket pair that exec closes, so that the end of the line says that the command runs.
 
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -38,6 +38,12 @@ pub(crate) enum Message {
 /// One end of the line.
 #[derive(Debug)]
 pub(crate) struct Channel(OwnedFd);
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl Channel {
     pub(crate) fn pair() -> Result<(Channel, Channel), Failure> {

@@ -7,7 +7,7 @@
 //! Whatever is made here asks the kernel to be killed when the shim ends, so no container is left without one.
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
@@ -191,6 +191,7 @@ fn first_process(
     let ready = (|| {
         // At once: until then it holds the pipe on which the shim's caller waits for the end of the shim's words.
         connect(streams)?;
+        privileges::seclude(channel.as_fd())?;
         set_pdeathsig(Signal::SIGKILL).step("ask to end with the shim")?;
         match channel.receive()? {
             Some(Message::Mapped) => {}

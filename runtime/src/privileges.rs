@@ -1,8 +1,9 @@
-//! The last steps of a process before the user's command: powers dropped, signals and descriptors as a program
-//! expects them, then exec. The same for process 1 and for exec.
+//! The last steps of a process before the user's command: nothing of the host left in its hands, powers dropped, signals
+//! as a program expects them, then exec. The same for process 1 and for exec.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -46,6 +47,15 @@ pub(crate) fn environment(
     env
 }
 
+/// Lets go of all that this copy of the shim has of the host but its three streams and `channel`, and closes itself to
+/// others: until exec replaces its memory, no process of the container can trace it or look into its `/proc` folder,
+/// whatever its capabilities, as the memory belongs to the host's user namespace. exec closes the channel first and
+/// then makes it observable again, so nothing here ever does. Before any namespace of a container is entered.
+pub(crate) fn seclude(channel: BorrowedFd<'_>) -> Result<(), Failure> {
+    set_dumpable(false).step("become unobservable")?;
+    sys::close_all_but(channel).step("close descriptors")
+}
+
 /// Becomes root of the user namespace.
 pub(crate) fn become_root() -> Result<(), Failure> {
     let (user, group) = (Uid::from_raw(0), Gid::from_raw(0));
@@ -67,12 +77,11 @@ pub(crate) fn drop_to(keep: u64) -> Result<(), Failure> {
     sys::set_ambient(keep).step("set the ambient capabilities")?;
     set_no_new_privs().step("set no_new_privs")?;
     let _ = sys::new_session_keyring(); // a kernel without keyrings has none to leave
-    // After the change of credentials, which resets both.
-    set_dumpable(true).step("become observable")?;
+    // After the change of credentials, which resets it.
     set_pdeathsig(Signal::SIGKILL).step("ask to end with the shim")
 }
 
-/// Limits, signals and descriptors.
+/// Limits and signals.
 pub(crate) fn settle() -> Result<(), Failure> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).step("read the limit of files")?;
     setrlimit(Resource::RLIMIT_NOFILE, FILES.min(hard), hard).step("set the limit of files")?;
@@ -82,8 +91,7 @@ pub(crate) fn settle() -> Result<(), Failure> {
     for signal in Signal::iterator().filter(|s| !matches!(s, Signal::SIGKILL | Signal::SIGSTOP)) {
         sys::default_action(signal).step("reset signals")?;
     }
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).step("unblock signals")?;
-    sys::close_on_exec_from(3).step("close descriptors")
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).step("unblock signals")
 }
 
 /// Executes the command; returns only why it could not.

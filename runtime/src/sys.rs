@@ -4,7 +4,7 @@
 #![allow(unsafe_code, reason = "the one place for system calls")]
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -185,19 +185,21 @@ pub(crate) fn new_session_keyring() -> Result<(), Errno> {
         .map(drop)
 }
 
-/// Marks every descriptor from `first` on to be closed by exec.
-pub(crate) fn close_on_exec_from(first: u32) -> Result<(), Errno> {
-    const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
-    // SAFETY: no pointers; nothing is closed before an exec.
-    result(unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            first,
-            libc::c_uint::MAX,
-            CLOSE_RANGE_CLOEXEC,
-        )
-    })
-    .map(drop)
+/// Closes every descriptor from 3 on but `keep`.
+///
+/// Only in a copy of a process that ends by exec or `exit_now`: whatever owned the descriptors there must never be
+/// used or dropped again.
+pub(crate) fn close_all_but(keep: BorrowedFd<'_>) -> Result<(), Errno> {
+    let close = |first: libc::c_uint, last: libc::c_uint| {
+        if first > last {
+            return Ok(());
+        }
+        // SAFETY: no pointers; by the contract above nothing uses these descriptors any more.
+        result(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
+    };
+    let keep = libc::c_uint::try_from(keep.as_raw_fd()).map_err(|_| Errno::EBADF)?;
+    close(3, keep.saturating_sub(1))?;
+    close(keep.saturating_add(1).max(3), libc::c_uint::MAX)
 }
 
 /// Sets the loopback interface of this network namespace up.

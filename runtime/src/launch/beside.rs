@@ -25,19 +25,11 @@ pub(crate) fn exec(
     program: &Program,
     streams: Streams,
 ) -> Result<Pid, Failure> {
-    let target = sys::pidfd(first).step("find the container's process 1")?;
     let (ours, theirs) = Channel::pair()?;
     give_away(&streams, users);
     let Some(helper) = sys::fork(CloneFlags::empty()).step("make a process")? else {
         drop(ours);
-        let failure = enter(
-            target.as_fd(),
-            users.is_some(),
-            cgroups,
-            program,
-            &streams,
-            &theirs,
-        );
+        let failure = enter(first, users.is_some(), cgroups, program, &streams, &theirs);
         let _ = theirs.send(&Message::Failed(failure));
         sys::exit_now(127);
     };
@@ -63,7 +55,7 @@ pub(crate) fn exec(
 
 /// In a process of its own; returns only what failed.
 fn enter(
-    target: impl AsFd,
+    first: Pid,
     user: bool,
     cgroups: &[PathBuf],
     program: &Program,
@@ -73,7 +65,12 @@ fn enter(
     let entered = (|| {
         set_pdeathsig(Signal::SIGKILL).step("ask to end with the shim")?;
         cgroup::join(cgroups, 0)?;
-        setns(target, namespaces(user)).step("enter the container's namespaces")?;
+        connect(streams)?;
+        privileges::seclude(channel.as_fd())?;
+        // Process 1 is the shim's child, which has not been waited for: its number is nobody else's.
+        let target = sys::pidfd(first).step("find the container's process 1")?;
+        setns(&target, namespaces(user)).step("enter the container's namespaces")?;
+        drop(target);
         // Process namespaces take in children only, which the shim is to wait for.
         match sys::fork(CloneFlags::CLONE_PARENT).step("make a process")? {
             Some(pid) => {
@@ -84,7 +81,6 @@ fn enter(
                 set_pdeathsig(Signal::SIGKILL).step("ask to end with the shim")?;
                 privileges::become_root()?;
                 setsid().step("make a session")?;
-                connect(streams)?;
                 privileges::drop_to(program.capabilities)?;
                 privileges::settle()
             }
