@@ -73,7 +73,7 @@ pub fn probe() -> Vec<Feature> {
         feature(
             "user namespaces",
             user_namespaces(),
-            "a container's root is an unprivileged user of the host; without them it is the host's root without capabilities",
+            "a container's root is an unprivileged user of the host; without them its processes are such a user, and none is root",
             fs::read_to_string("/proc/sys/user/max_user_namespaces").map_or_else(
                 |_| "not in this kernel".to_owned(),
                 |n| format!("up to {}", n.trim()),

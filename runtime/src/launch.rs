@@ -70,7 +70,7 @@ pub(crate) fn make(
     streams: Streams,
 ) -> Result<Made, Failure> {
     let (ours, theirs) = Channel::pair()?;
-    give_away(&streams, bundle.users);
+    give_away(&streams, bundle.owner());
     let Some(builder) = sys::fork(CloneFlags::empty()).step("make the builder")? else {
         drop(ours);
         let failure = build(bundle, stage, &theirs, program, &streams);
@@ -133,10 +133,9 @@ fn map_users(pid: Pid, first: Option<u32>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Pipes belong to the container's root, or `/dev/stdout` could not be opened there.
-fn give_away(streams: &Streams, users: Option<u32>) {
+/// Pipes belong to the container's user, or `/dev/stdout` could not be opened there.
+fn give_away(streams: &Streams, owner: u32) {
     for stream in [&streams.stdin, &streams.stdout, &streams.stderr] {
-        let owner = users.unwrap_or(0);
         let is_pipe =
             nix::sys::stat::fstat(stream).is_ok_and(|s| s.st_mode & libc::S_IFMT == libc::S_IFIFO);
         if is_pipe {
@@ -162,7 +161,7 @@ fn build(
             exe: &bundle.exe,
             hide: &bundle.hide,
             hostname: &container.hostname,
-            owner: bundle.users.unwrap_or(0),
+            owner: bundle.owner(),
         })?;
         match channel.receive()? {
             Some(Message::Placed) => {}
@@ -218,7 +217,7 @@ fn first_process(
             None => sys::exit_now(1),
             other => return Err(unexpected(other.as_ref())),
         }
-        privileges::drop_to(program.capabilities)?;
+        privileges::drop_to(bundle.user(), program.capabilities)?;
         privileges::settle()
     })();
     let failure = match ready {

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use nix::errno::Errno;
-use nix::sys::prctl::{set_dumpable, set_no_new_privs, set_pdeathsig};
+use nix::sys::prctl::{set_dumpable, set_keepcaps, set_no_new_privs, set_pdeathsig};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::stat::{Mode, umask};
@@ -56,22 +56,34 @@ pub(crate) fn seclude(channel: BorrowedFd<'_>) -> Result<(), Failure> {
     sys::close_all_but(channel).step("close descriptors")
 }
 
-/// Becomes root of the user namespace.
+/// Becomes root of the user namespace, who may finish the container; without one, stays the host's until `drop_to`.
 pub(crate) fn become_root() -> Result<(), Failure> {
-    let (user, group) = (Uid::from_raw(0), Gid::from_raw(0));
-    setresgid(group, group, group).step("become the container's root group")?;
-    setgroups(&[]).step("leave other groups")?;
-    setresuid(user, user, user).step("become the container's root")
+    become_user(0)
 }
 
-/// Gives up everything but `keep`, for good.
-pub(crate) fn drop_to(keep: u64) -> Result<(), Failure> {
+fn become_user(number: u32) -> Result<(), Failure> {
+    let (user, group) = (Uid::from_raw(number), Gid::from_raw(number));
+    setresgid(group, group, group).step("become the container's group")?;
+    setgroups(&[]).step("leave other groups")?;
+    setresuid(user, user, user).step("become the container's user")?;
+    // The kernel just set it to what `fs.suid_dumpable` says.
+    set_dumpable(false).step("stay unobservable")
+}
+
+/// Becomes `user` and gives up everything but `keep`, for good. Without a user namespace it is an ordinary user of the
+/// host: a root without capabilities would still own, and so read, every private file of the machine.
+pub(crate) fn drop_to(user: u32, keep: u64) -> Result<(), Failure> {
     for capability in 0..NUMBERS {
         if keep & (1 << capability) == 0
             && !sys::drop_bounding(capability).step("drop a capability")?
         {
             break;
         }
+    }
+    if user != 0 {
+        set_keepcaps(true).step("keep capabilities")?;
+        become_user(user)?;
+        set_keepcaps(false).step("keep capabilities no longer")?;
     }
     sys::set_capabilities(keep).step("set the capabilities")?;
     sys::set_ambient(keep).step("set the ambient capabilities")?;

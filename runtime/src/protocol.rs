@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{ContainerConfig, State};
 use crate::failure::Failure;
+use crate::features;
 
 /// The version that this program speaks.
 pub(crate) const VERSION: u32 = 1;
@@ -33,6 +34,19 @@ pub(crate) struct Bundle {
     pub capabilities: u64,
     /// First host number of the container's 65536 users; none: no user namespace.
     pub users: Option<u32>,
+}
+
+impl Bundle {
+    /// The host's number for the user that the container's processes are: never root, with or without a namespace.
+    pub(crate) fn owner(&self) -> u32 {
+        self.users
+            .unwrap_or_else(|| features::first_user(&self.container.id))
+    }
+
+    /// The same user as its own namespace numbers it.
+    pub(crate) fn user(&self) -> u32 {
+        self.users.map_or_else(|| self.owner(), |_| 0)
+    }
 }
 
 /// `state.json`, and the answer to every request.

@@ -47,7 +47,7 @@ pub(crate) struct Root<'a> {
     pub hide: &'a [PathBuf],
     /// For `/etc/hosts` and `/etc/hostname`.
     pub hostname: &'a str,
-    /// The host's number for the container's root.
+    /// The host's number for the container's user.
     pub owner: u32,
 }
 

@@ -61,8 +61,8 @@ impl Runtime {
         })
     }
 
-    /// For machines whose rules forbid user namespaces although the kernel has them: a container's root is then the
-    /// host's, without capabilities, and fewer of those are given.
+    /// For machines whose rules forbid user namespaces although the kernel has them: a container's processes are then
+    /// an unprivileged user of the host, not root, and fewer capabilities are given.
     #[must_use]
     pub fn without_user_namespaces(self) -> Runtime {
         Runtime {

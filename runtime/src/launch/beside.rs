@@ -15,21 +15,22 @@ use crate::cgroup;
 use crate::channel::{Channel, Message};
 use crate::failure::{Failure, Step};
 use crate::privileges::{self, Program};
+use crate::protocol::Bundle;
 use crate::sys;
 
 /// Runs a command beside process 1, in all its namespaces and cgroups.
 pub(crate) fn exec(
     first: Pid,
-    users: Option<u32>,
+    bundle: &Bundle,
     cgroups: &[PathBuf],
     program: &Program,
     streams: Streams,
 ) -> Result<Pid, Failure> {
     let (ours, theirs) = Channel::pair()?;
-    give_away(&streams, users);
+    give_away(&streams, bundle.owner());
     let Some(helper) = sys::fork(CloneFlags::empty()).step("make a process")? else {
         drop(ours);
-        let failure = enter(first, users.is_some(), cgroups, program, &streams, &theirs);
+        let failure = enter(first, bundle, cgroups, program, &streams, &theirs);
         let _ = theirs.send(&Message::Failed(failure));
         sys::exit_now(127);
     };
@@ -56,7 +57,7 @@ pub(crate) fn exec(
 /// In a process of its own; returns only what failed.
 fn enter(
     first: Pid,
-    user: bool,
+    bundle: &Bundle,
     cgroups: &[PathBuf],
     program: &Program,
     streams: &Streams,
@@ -69,7 +70,8 @@ fn enter(
         privileges::seclude(channel.as_fd())?;
         // Process 1 is the shim's child, which has not been waited for: its number is nobody else's.
         let target = sys::pidfd(first).step("find the container's process 1")?;
-        setns(&target, namespaces(user)).step("enter the container's namespaces")?;
+        setns(&target, namespaces(bundle.users.is_some()))
+            .step("enter the container's namespaces")?;
         drop(target);
         // Process namespaces take in children only, which the shim is to wait for.
         match sys::fork(CloneFlags::CLONE_PARENT).step("make a process")? {
@@ -81,7 +83,7 @@ fn enter(
                 set_pdeathsig(Signal::SIGKILL).step("ask to end with the shim")?;
                 privileges::become_root()?;
                 setsid().step("make a session")?;
-                privileges::drop_to(program.capabilities)?;
+                privileges::drop_to(bundle.user(), program.capabilities)?;
                 privileges::settle()
             }
         }

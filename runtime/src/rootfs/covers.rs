@@ -11,7 +11,8 @@ use super::{NONE, Root, is_own, make_dir, set_mode, shown, tmpfs};
 use crate::failure::{Failure, Step};
 use crate::sys;
 
-/// Files that keep secrets of the host; shown empty where they exist.
+/// Files that keep secrets of the host; shown empty where they exist. Not what keeps secrets: that is the container's
+/// user, which is never the host's root. This is for machines that let anybody read them.
 const SECRETS: [&str; 8] = [
     "/etc/shadow",
     "/etc/shadow-",

@@ -222,7 +222,7 @@ impl Shim {
         };
         launch::exec(
             self.made.pid,
-            self.bundle.users,
+            &self.bundle,
             &self.status.cgroups,
             &program,
             streams,

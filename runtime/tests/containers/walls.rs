@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use crate::support::{Place, alive, container, sh, wait_until};
@@ -116,7 +117,7 @@ fn covers_hold_in_a_namespace_of_the_containers_own() {
 }
 
 #[test]
-fn without_user_namespaces_the_walls_are_the_root_and_the_lack_of_powers() {
+fn without_user_namespaces_the_walls_are_the_user_and_the_lack_of_powers() {
     let place = Place::new();
     let runtime = place.runtime.clone().without_user_namespaces();
     let script = "id -u; cat /etc/shadow | wc -c; cat /proc/self/uid_map; grep Cap /proc/self/status; cat /proc/sys/net/ipv4/ping_group_range; \
@@ -127,7 +128,8 @@ fn without_user_namespaces_the_walls_are_the_root_and_the_lack_of_powers() {
     assert_eq!(runtime.wait_exit("c", Duration::from_secs(10)).unwrap(), 0);
     let log = fs::read_to_string(runtime.logs_path("c")).unwrap();
     let lines: Vec<&str> = log.lines().collect();
-    assert_eq!((lines[0], lines[1]), ("0", "0"), "{log}");
+    let user: u32 = lines[0].parse().unwrap();
+    assert!(user >= 1_000_000 && lines[1] == "0", "{log}");
     assert!(
         lines[2].split_whitespace().eq(["0", "0", "4294967295"]),
         "{log}"
@@ -137,11 +139,16 @@ fn without_user_namespaces_the_walls_are_the_root_and_the_lack_of_powers() {
     assert_eq!(lines[9..], ["new"], "{log}");
     assert!(!runtime.list().unwrap()[0].user_namespace);
     let mut raw = container("raw", &["python3", "-c", PACKET]);
-    raw.capabilities = vec!["DAC_OVERRIDE".to_owned()];
-    assert!(matches!(
-        runtime.create(&raw),
-        Err(weft_runtime::Error::RefusedCapability { .. })
-    ));
+    for name in ["DAC_OVERRIDE", "SETUID", "SETGID"] {
+        raw.capabilities = vec![name.to_owned()];
+        assert!(
+            matches!(
+                runtime.create(&raw),
+                Err(weft_runtime::Error::RefusedCapability { .. })
+            ),
+            "{name}"
+        );
+    }
     raw.capabilities = vec!["NET_RAW".to_owned()];
     runtime.create(&raw).unwrap();
     runtime.start("raw").unwrap();
@@ -149,6 +156,68 @@ fn without_user_namespaces_the_walls_are_the_root_and_the_lack_of_powers() {
         runtime.wait_exit("raw", Duration::from_secs(10)).unwrap(),
         0
     );
+}
+
+/// With and without user namespaces alike: only what the machine shows to everybody.
+#[tokio::test]
+async fn private_files_of_the_machine_stay_private() {
+    let mut place = Place::new();
+    for (name, mode) in [("private", 0o600), ("group", 0o640), ("public", 0o644)] {
+        let path = place.root.join(name);
+        fs::write(&path, format!("{name}-key")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let folder = place.root.join("closed");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("inner"), "inner-key").unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+    // A program that makes anybody root, where the file system lets it.
+    let lift = place.root.join("lift");
+    fs::copy("/usr/bin/cat", &lift).unwrap();
+    fs::set_permissions(&lift, fs::Permissions::from_mode(0o6755)).unwrap();
+    let script = format!(
+        "cd {}; cat private; cat group; cat closed/inner; ./lift private; cat /proc/1/root/{0}/private; cat public; \
+         grep -v nosuid /proc/self/mountinfo; awk '/^Uid|^Gid|^Groups/ {{ print }}' /proc/self/status",
+        place.root.display()
+    );
+    for id in ["with", "without"] {
+        if id == "without" {
+            place.runtime = place.runtime.clone().without_user_namespaces();
+        }
+        place.started(id, &["sleep", "1000"]);
+        let beside = place.exec(id, &["/bin/sh", "-c", &script], "").await.1;
+        let (_, first) = place.output(&sh(&format!("{id}-first"), &format!("({script}) 2>&-")));
+        for said in [beside, first] {
+            let (key, user) = said.split_once('\n').unwrap();
+            assert!(key.starts_with("public-keyUid:"), "{id}: {said}");
+            assert!(user.ends_with("Groups:\t \n"), "{id}: {said}");
+            let root = key.split_whitespace().skip(1).all(|n| n == "0");
+            assert_eq!(root, id == "with", "{id}: {said}");
+        }
+    }
+}
+
+/// What was asked for is there without a user namespace too, for process 1 and for commands beside it.
+#[tokio::test]
+async fn capabilities_are_kept_by_a_user_that_is_not_root() {
+    let mut place = Place::new();
+    place.runtime = place.runtime.clone().without_user_namespaces();
+    let mut config = container("c", &["sleep", "1000"]);
+    config.capabilities = vec!["NET_RAW".to_owned()];
+    place.runtime.create(&config).unwrap();
+    place.runtime.start("c").unwrap();
+    for of in ["1", "self"] {
+        let status = format!("/proc/{of}/status");
+        let (_, said, _) = place.exec("c", &["grep", "Cap", &status], "").await;
+        assert_eq!(said.matches("0000000000002000").count(), 5, "{of}: {said}");
+    }
+    assert_eq!(
+        place.exec("c", &["python3", "-c", PACKET], "").await.1,
+        "raw\n"
+    );
+    let write = "for d in /run /var /var/tmp /root /home /tmp /dev/shm; do echo x > $d/new || exit 1; done; echo x > /dev/stderr";
+    let (code, _, err) = place.exec("c", &["/bin/sh", "-c", write], "").await;
+    assert_eq!((code, err.as_str()), (0, "x\n"));
 }
 
 #[test]
