@@ -14,6 +14,7 @@ use nix::sched::CloneFlags;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, sethostname, setsid};
 
@@ -155,6 +156,8 @@ fn build(
     let made = (|| {
         set_pdeathsig(Signal::SIGKILL).step("ask to end with the shim")?;
         nix::sched::unshare(CloneFlags::CLONE_NEWNS).step("make a mount namespace")?;
+        // What a container sees is for its user to read; its modes are not to depend on who started the shim.
+        umask(Mode::from_bits_truncate(0o022));
         let container = &bundle.container;
         rootfs::build(&Root {
             stage,

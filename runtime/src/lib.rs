@@ -8,6 +8,7 @@
 //! - `launch`: makes the container's processes and namespaces. `channel`: how these report; `failure`: what.
 //!   `rootfs`: what it sees of the disk.
 //!   `privileges`: what it may do. `cgroup`: how much it may use. `capability`: which powers can be asked for.
+//! - `private`: files and folders for root alone.
 //! - `sys`: every system call that nix has not; the only unsafe code.
 //! - `features`: what this machine offers, for `weft doctor`.
 //!
@@ -27,6 +28,7 @@ mod failure;
 pub mod features;
 mod launch;
 mod log;
+mod private;
 mod privileges;
 mod protocol;
 mod rootfs;

@@ -1,8 +1,10 @@
 //! A container's log: its output as it came, kept to a size by turning to a new file.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+use crate::private;
 
 /// Bytes of one file; there are two.
 pub(crate) const LIMIT: u64 = 10 << 20;
@@ -18,7 +20,7 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn open(path: &Path, limit: u64) -> io::Result<Log> {
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let file = private::appended(path)?;
         let length = file.metadata()?.len();
         Ok(Log {
             path: path.to_owned(),

@@ -15,6 +15,7 @@ use crate::config::{Observed, RuntimeConfig, State, check_id};
 use crate::error::Error;
 use crate::failure::{Failure, Kind};
 use crate::features;
+use crate::private;
 use crate::protocol::{Reply, STATE, Status, Verb};
 
 mod making;
@@ -44,8 +45,8 @@ impl Runtime {
         }
         for dir in [&config.state_dir, &config.run_dir] {
             let dir = dir.join("containers");
-            fs::create_dir_all(&dir).map_err(Error::io("make", &dir))?;
-            private(&dir).map_err(Error::io("restrict", &dir))?;
+            private::folders(&dir).map_err(Error::io("make", &dir))?;
+            private::restrict(&dir).map_err(Error::io("restrict", &dir))?;
         }
         if !config.weft_exe.exists() {
             return Err(Error::io("find", &config.weft_exe)(
@@ -232,10 +233,6 @@ impl Runtime {
             .map_err(silent(id))?;
         reply_status(id, what, reply)
     }
-}
-
-fn private(dir: &Path) -> io::Result<()> {
-    fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))
 }
 
 fn read_status(dir: &Path) -> Option<Status> {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{OFlag, open};
 use nix::sched::CloneFlags;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{chdir, dup2_stdout, pipe2, setsid};
 
 use crate::capability;
@@ -20,6 +20,7 @@ use crate::config::State;
 use crate::failure::{Failure, Step};
 use crate::launch::{self, Made, Streams};
 use crate::log::{LIMIT, Log};
+use crate::private;
 use crate::privileges::{Program, environment};
 use crate::protocol::{Bundle, CONFIG, PID, Reply, SOCKET, STAGE, STATE, Status, VERSION};
 use crate::sys;
@@ -77,6 +78,7 @@ struct Shim {
 
 fn prepare(dir: &Path) -> Result<Shim, Failure> {
     setsid().step("make a session")?;
+    umask(Mode::from_bits_truncate(0o077));
     // Names are relative from here, so that long paths fit into a socket's address.
     chdir(dir).step(&format!("enter {}", dir.display()))?;
     write_whole(
@@ -125,7 +127,7 @@ fn contain(bundle: Bundle, dir: &Path, cgroups: Vec<PathBuf>) -> Result<Shim, Fa
         capabilities: bundle.capabilities,
     };
     let stage = dir.join(STAGE);
-    fs::create_dir(&stage).step(&format!("make {}", stage.display()))?;
+    private::new_folder(&stage).step(&format!("make {}", stage.display()))?;
     let made = launch::make(&bundle, &stage, &cgroups, &program, streams)?;
     let status = Status {
         version: VERSION,
@@ -136,6 +138,7 @@ fn contain(bundle: Bundle, dir: &Path, cgroups: Vec<PathBuf>) -> Result<Shim, Fa
         cgroups,
     };
     let listener = UnixListener::bind(SOCKET).step("listen on shim.sock")?;
+    private::restrict_file(Path::new(SOCKET)).step("restrict shim.sock")?;
     listener.set_nonblocking(true).step("listen on shim.sock")?;
     write_state(&status).step("write state.json")?;
     Ok(Shim {
@@ -173,7 +176,7 @@ fn write_state(status: &Status) -> io::Result<()> {
 /// Writes a file so that others see it wholly or not at all; if `durable`, also after a loss of power.
 fn write_whole(path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
     let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
+    let mut file = private::file(&new)?;
     file.write_all(bytes)?;
     if durable {
         file.sync_data()?;

@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::config::{ContainerConfig, Created};
 use crate::error::Error;
 use crate::features;
+use crate::private;
 use crate::protocol::{Bundle, CONFIG, DIAGNOSTICS, Reply, STATE, VERSION};
 
 /// A folder without a state that is older belongs to a making that was cut short.
@@ -48,13 +49,13 @@ impl Runtime {
     fn make(&self, dir: &Path, bundle: &Bundle) -> Result<Created, Error> {
         let id = &bundle.container.id;
         let logs = self.logs_dir(id);
-        fs::create_dir_all(&logs).map_err(Error::io("make", &logs))?;
+        private::folders(&logs).map_err(Error::io("make", &logs))?;
         let path = dir.join(CONFIG);
         let text = serde_json::to_vec(bundle).map_err(|e| Error::Config {
             id: id.clone(),
             cause: e.to_string(),
         })?;
-        fs::write(&path, text).map_err(Error::io("write", &path))?;
+        private::write(&path, &text).map_err(Error::io("write", &path))?;
         let reply = self.spawn(dir, id)?;
         let status = reply_status(id, "be made", reply)?;
         let path = PathBuf::from(format!("/proc/{}/ns/net", status.pid));
@@ -67,7 +68,7 @@ impl Runtime {
 
     fn spawn(&self, dir: &Path, id: &str) -> Result<Reply, Error> {
         let path = dir.join(DIAGNOSTICS);
-        let diagnostics = File::create(&path).map_err(Error::io("make", &path))?;
+        let diagnostics = private::file(&path).map_err(Error::io("make", &path))?;
         let exe = &self.config.weft_exe;
         let mut child = Command::new(exe)
             .args(["shim".as_ref(), "--dir".as_ref(), dir.as_os_str()])
@@ -96,7 +97,7 @@ impl Runtime {
 
     /// Makes the container's folder, which is its name's reservation.
     fn reserve(&self, id: &str, dir: &Path) -> Result<(), Error> {
-        match fs::create_dir(dir) {
+        match private::new_folder(dir) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && is_unfinished(dir) => Ok(()),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 Err(Error::Exists { id: id.to_owned() })
@@ -126,6 +127,6 @@ fn is_unfinished(dir: &Path) -> bool {
         && Client::connect(dir).is_err()
         && fs::metadata(dir).and_then(|m| m.modified()).is_ok_and(old)
         && fs::remove_dir_all(dir)
-            .and_then(|()| fs::create_dir(dir))
+            .and_then(|()| private::new_folder(dir))
             .is_ok()
 }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::support::{Place, alive, container, sh, wait_until};
 use weft_overlay::documents::Resources;
-use weft_runtime::State;
+use weft_runtime::{Runtime, State};
 
 fn say(place: &Place, script: &str) -> String {
     let (code, log) = place.output(&sh("c", script));
@@ -218,6 +219,59 @@ async fn capabilities_are_kept_by_a_user_that_is_not_root() {
     let write = "for d in /run /var /var/tmp /root /home /tmp /dev/shm; do echo x > $d/new || exit 1; done; echo x > /dev/stderr";
     let (code, _, err) = place.exec("c", &["/bin/sh", "-c", write], "").await;
     assert_eq!((code, err.as_str()), (0, "x\n"));
+}
+
+/// What a folder holds, with its modes; links are not followed.
+fn modes(at: &Path, found: &mut Vec<(PathBuf, u32)>) {
+    let kind = fs::symlink_metadata(at).unwrap();
+    found.push((at.to_owned(), kind.permissions().mode() & 0o7777));
+    if kind.is_dir() {
+        for entry in fs::read_dir(at).unwrap() {
+            modes(&entry.unwrap().path(), found);
+        }
+    }
+}
+
+#[test]
+fn what_the_runtime_keeps_is_for_root_whatever_the_umask() {
+    let mut place = Place::new();
+    let shim = place.config.weft_exe.clone();
+    for umask in ["000", "077"] {
+        let exe = place.root.join(format!("shim-{umask}"));
+        let text = format!("#!/bin/sh\numask {umask}\nexec {} \"$@\"\n", shim.display());
+        fs::write(&exe, text).unwrap();
+        fs::set_permissions(&exe, fs::Permissions::from_mode(0o755)).unwrap();
+        place.config.weft_exe = exe;
+        place.config.state_dir = place.root.join(format!("deep/state-{umask}"));
+        place.config.run_dir = place.root.join(format!("deep/run-{umask}"));
+        place.runtime = Runtime::open(place.config.clone()).unwrap();
+        let id = format!("c{umask}");
+        place.started(&id, &["sleep", "1000"]);
+        let mut found = Vec::new();
+        modes(&place.root.join("deep"), &mut found);
+        for name in [
+            "log",
+            "config.json",
+            "state.json",
+            "shim.pid",
+            "shim.log",
+            "shim.sock",
+        ] {
+            assert!(
+                found.iter().any(|(p, _)| p.ends_with(name)),
+                "{name}: {found:?}"
+            );
+        }
+        found.retain(|(path, mode)| *mode != if path.is_dir() { 0o700 } else { 0o600 });
+        assert!(found.is_empty(), "{found:?}");
+        // And what the container sees is for its user to use.
+        let script = "ls / /run /var /etc /dev/shm > /tmp/x && touch /run/lock/x && umask";
+        let (code, said) = place.output(&sh(&format!("{id}-user"), script));
+        assert_eq!((code, said.as_str()), (0, "0022\n"), "{umask}");
+        for one in place.runtime.list().unwrap() {
+            place.runtime.delete(&one.id).unwrap();
+        }
+    }
 }
 
 #[test]
