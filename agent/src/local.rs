@@ -4,9 +4,10 @@
 //! Written and fsynced before the world is changed accordingly. Port ids only grow.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,8 @@ use weft_overlay::{
 
 /// Format of the file.
 const FORMAT: u32 = 1;
+/// Its name in the state directory.
+const FILE: &str = "node.json";
 
 /// A node's memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,6 +183,16 @@ pub enum LocalError {
     },
 }
 
+/// Makes the state directory for root alone, whatever the umask. One that is there already and is a node's, or empty
+/// as a service manager makes it, is closed to others too; any other folder that an operator names stays as it is.
+fn private_folder(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    if dir.join(FILE).exists() || fs::read_dir(dir)?.next().is_none() {
+        fs::set_permissions(dir, Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
 /// The file that holds the memory.
 #[derive(Debug)]
 pub struct LocalFile {
@@ -190,12 +203,12 @@ pub struct LocalFile {
 impl LocalFile {
     /// Reads the memory, or begins one when there is no file.
     pub fn open(state_dir: &Path) -> Result<LocalFile, LocalError> {
-        let path = state_dir.join("node.json");
+        let path = state_dir.join(FILE);
         let io = |source| LocalError::Io {
             path: path.clone(),
             source,
         };
-        fs::create_dir_all(state_dir).map_err(io)?;
+        private_folder(state_dir).map_err(io)?;
         let state = match fs::read(&path) {
             Ok(text) => {
                 let format = |cause: String| LocalError::Format {
@@ -239,7 +252,14 @@ impl LocalFile {
 
     fn write(&self, state: &LocalState) -> io::Result<()> {
         let temporary = self.path.with_extension("json.new");
-        let mut file = File::create(&temporary)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        // One that a crash left may have been made by an earlier version.
+        file.set_permissions(Permissions::from_mode(0o600))?;
         file.write_all(&serde_json::to_vec_pretty(state)?)?;
         file.sync_all()?;
         fs::rename(&temporary, &self.path)?;
@@ -263,6 +283,33 @@ mod tests {
         assert_eq!(again.get(), file.get());
         let second = again.change(LocalState::take_port).unwrap();
         assert_eq!((first, second), (Some(PortId(1)), Some(PortId(2))));
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn the_memory_is_for_root_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+        let open = dir.path().join("made-by-a-service-manager");
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, Permissions::from_mode(0o755)).unwrap();
+        for state in [dir.path().join("deep/state"), open] {
+            let mut file = LocalFile::open(&state).unwrap();
+            fs::write(state.join("node.json.new"), "left by a crash").unwrap();
+            file.change(LocalState::take_port).unwrap();
+            let modes = (mode(&state), mode(&state.join("node.json")));
+            assert_eq!(modes, (0o700, 0o600), "{}", state.display());
+            // As an earlier version left it.
+            fs::set_permissions(&state, Permissions::from_mode(0o755)).unwrap();
+            LocalFile::open(&state).unwrap();
+            assert_eq!(mode(&state), 0o700, "{}", state.display());
+        }
+        // Not a node's: `--state-dir /srv` must not close it to everybody else.
+        LocalFile::open(dir.path()).unwrap();
+        assert_eq!(mode(dir.path()), 0o755);
     }
 
     #[test]

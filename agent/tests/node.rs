@@ -263,6 +263,31 @@ fn a_node_of_a_living_namesake_is_refused() {
 }
 
 #[test]
+fn what_a_node_keeps_and_serves_locally_is_for_root() {
+    in_namespaces(|dir| async move {
+        let config = config(&dir);
+        let node = Running::start(&config);
+        ready(&config).await;
+        let mode = |path: &Path| {
+            let kind = std::fs::metadata(path).expect("it is there");
+            std::os::unix::fs::PermissionsExt::mode(&kind.permissions()) & 0o7777
+        };
+        for folder in [
+            &config.state_dir,
+            &config.run_dir,
+            &config.state_dir.join("containers"),
+            &config.run_dir.join("containers"),
+        ] {
+            assert_eq!(mode(folder), 0o700, "{}", folder.display());
+        }
+        for file in [&config.state_dir.join("node.json"), &config.socket()] {
+            assert_eq!(mode(file), 0o600, "{}", file.display());
+        }
+        node.stop().await;
+    });
+}
+
+#[test]
 fn a_trace_listens_before_it_answers_and_ends_by_itself() {
     in_namespaces(|dir| async move {
         let config = config(&dir);
