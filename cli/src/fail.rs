@@ -112,7 +112,10 @@ impl From<tonic::Status> for Failure {
             Code::Unavailable | Code::DeadlineExceeded => 5,
             _ => 1,
         };
-        let mut failure = Failure::from_text(status.message(), code);
+        // A command in a container that could not be executed has the exit code that a shell gives it.
+        let exit = status.metadata().get("weft-exit");
+        let exit = exit.and_then(|exit| exit.to_str().ok()?.parse().ok());
+        let mut failure = Failure::from_text(status.message(), exit.unwrap_or(code));
         // Only chain files have details; anything else there is not for us.
         failure.diagnostics = serde_json::from_slice(status.details()).unwrap_or_default();
         failure
@@ -136,6 +139,17 @@ impl From<LabError> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_that_could_not_be_executed_keeps_its_exit_code() {
+        for exit in [126_u8, 127] {
+            let mut status = tonic::Status::failed_precondition("exec in red/a: x\nhelp: y");
+            status
+                .metadata_mut()
+                .insert("weft-exit", u16::from(exit).into());
+            assert_eq!(Failure::from(status).code, exit);
+        }
+    }
 
     #[test]
     fn statuses_become_exit_codes_with_message_and_help() {

@@ -93,6 +93,8 @@ pub enum Error {
         id: String,
         /// The command and why not.
         cause: String,
+        /// What a shell exits with for it: 127 when it is not there, 126 when it cannot be executed.
+        exit: i32,
     },
     /// A step of making or controlling the container failed inside its shim.
     #[error("container {id}: {cause}")]

@@ -9,7 +9,15 @@ pub(crate) struct Failure {
     pub kind: Kind,
     /// The step and its cause.
     pub cause: String,
+    /// Of a command that could not be executed: the exit code that a shell gives it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<i32>,
 }
+
+/// What a shell exits with for a command that is not there (POSIX, Shell Command Language, 2.8.2).
+pub(crate) const NOT_FOUND: i32 = 127;
+/// And for one that is there and cannot be executed.
+pub(crate) const NOT_EXECUTABLE: i32 = 126;
 
 /// What failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +36,7 @@ impl Failure {
         Failure {
             kind: Kind::Step,
             cause: cause.into(),
+            exit: None,
         }
     }
 }

@@ -20,7 +20,7 @@ use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, sethostname, setsid
 
 use crate::cgroup;
 use crate::channel::{Channel, Message};
-use crate::failure::{Failure, Step};
+use crate::failure::{Failure, NOT_FOUND, Step};
 use crate::privileges::{self, Program};
 use crate::protocol::Bundle;
 use crate::rootfs::{self, Root};
@@ -227,8 +227,9 @@ fn first_process(
         Ok(()) => privileges::execute(program),
         Err(failure) => failure,
     };
+    let exit = failure.exit.unwrap_or(NOT_FOUND);
     let _ = channel.send(&Message::Failed(failure));
-    sys::exit_now(127)
+    sys::exit_now(exit)
 }
 
 /// Lets any user of the container send ICMP echoes without NET_RAW, and serve any port without

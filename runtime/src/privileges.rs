@@ -15,7 +15,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, chdir, setgroups, setresgid, setresuid};
 
 use crate::capability::NUMBERS;
-use crate::failure::{Failure, Kind, Step};
+use crate::failure::{Failure, Kind, NOT_EXECUTABLE, NOT_FOUND, Step};
 use crate::sys;
 
 /// Where a command without a path is looked for.
@@ -108,10 +108,6 @@ pub(crate) fn settle() -> Result<(), Failure> {
 
 /// Executes the command; returns only why it could not.
 pub(crate) fn execute(program: &Program) -> Failure {
-    let failure = |cause: String| Failure {
-        kind: Kind::Command,
-        cause,
-    };
     let text = |bytes: &[u8]| CString::new(bytes).unwrap_or_default(); // zero bytes were refused before
     let arguments: Vec<CString> = program.command.iter().map(|a| text(a.as_bytes())).collect();
     let environment: Vec<CString> = program
@@ -131,10 +127,18 @@ pub(crate) fn execute(program: &Program) -> Failure {
             other => worst = other,
         }
     }
-    failure(match worst {
-        Errno::ENOENT => format!("command {name:?} is not found"),
-        other => format!("command {name:?} cannot be executed: {}", other.desc()),
-    })
+    let (exit, cause) = match worst {
+        Errno::ENOENT => (NOT_FOUND, format!("command {name:?} is not found")),
+        other => (
+            NOT_EXECUTABLE,
+            format!("command {name:?} cannot be executed: {}", other.desc()),
+        ),
+    };
+    Failure {
+        kind: Kind::Command,
+        cause,
+        exit: Some(exit),
+    }
 }
 
 fn candidates(name: &str, path: &str) -> Vec<PathBuf> {

@@ -13,7 +13,7 @@ use crate::cgroup::{self, Hierarchy};
 use crate::client::{Client, PATIENCE};
 use crate::config::{Observed, RuntimeConfig, State, check_id};
 use crate::error::Error;
-use crate::failure::{Failure, Kind};
+use crate::failure::{Failure, Kind, NOT_FOUND};
 use crate::features;
 use crate::private;
 use crate::protocol::{Reply, STATE, Status, Verb};
@@ -271,9 +271,11 @@ pub(crate) fn reply_status(id: &str, verb: &str, reply: Reply) -> Result<Status,
 
 pub(crate) fn failed(id: &str, verb: &str, failure: Failure) -> Error {
     let (id, cause) = (id.to_owned(), failure.cause);
+    // Shims of earlier versions do not tell the two apart.
+    let exit = failure.exit.unwrap_or(NOT_FOUND);
     match failure.kind {
         Kind::Step => Error::Shim { id, cause },
-        Kind::Command => Error::Command { id, cause },
+        Kind::Command => Error::Command { id, cause, exit },
         Kind::State => Error::WrongState {
             id,
             state: cause,

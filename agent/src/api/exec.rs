@@ -130,14 +130,7 @@ async fn here(
     let handle = runtime
         .exec(&runtime_id(container), &start.command, &env)
         .await
-        .map_err(|e| {
-            fault(
-                Code::FailedPrecondition,
-                format!("exec in {container}"),
-                e,
-                "`weft ps` shows whether it runs",
-            )
-        })?;
+        .map_err(|e| super::fault::exec(container, &e))?;
     let (sender, receiver) = mpsc::channel(CHANNEL);
     let (stdin, stdout, stderr) = (handle.stdin, handle.stdout, handle.stderr);
     tokio::spawn(async move {

@@ -187,6 +187,7 @@ impl Shim {
         Failure {
             kind: Kind::State,
             cause,
+            exit: None,
         }
     }
 

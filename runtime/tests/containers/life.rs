@@ -78,7 +78,7 @@ fn a_command_that_is_not_there_fails_the_start() {
         .unwrap();
     let error = place.runtime.start("c").unwrap_err();
     assert!(
-        matches!(&error, Error::Command { cause, .. } if cause.contains("not found")),
+        matches!(&error, Error::Command { cause, exit: 127, .. } if cause.contains("not found")),
         "{error}"
     );
     wait_until("it has exited", || {
@@ -90,6 +90,9 @@ fn a_command_that_is_not_there_fails_the_start() {
         .unwrap();
     let error = place.runtime.start("d").unwrap_err();
     assert!(error.to_string().contains("Permission denied"), "{error}");
+    wait_until("it has exited", || {
+        place.state("d") == Some(State::Exited { code: 126 })
+    });
 }
 
 #[test]
@@ -183,11 +186,20 @@ async fn exec_has_streams_codes_and_the_containers_world() {
         .exec("c", &["cat", "/proc/self/cgroup", "/proc/1/cgroup"], "")
         .await;
     assert!(!cgroup.contains(&place.config.cgroup_parent), "{cgroup}");
-    let missing = place
-        .runtime
-        .exec("c", &["no-such-command".to_owned()], &BTreeMap::new())
-        .await;
-    assert!(matches!(missing, Err(Error::Command { .. })));
+    for (command, code) in [
+        ("no-such-command", 127),
+        ("/no/such", 127),
+        ("/etc/passwd", 126),
+        ("/etc", 126),
+    ] {
+        let line = [command.to_owned()];
+        let refused = place.runtime.exec("c", &line, &BTreeMap::new()).await;
+        assert!(
+            matches!(&refused, Err(Error::Command { exit, .. }) if *exit == code),
+            "{command}: {:?}",
+            refused.err()
+        );
+    }
     place
         .runtime
         .create(&container("waiting", &["true"]))
