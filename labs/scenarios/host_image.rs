@@ -42,6 +42,18 @@ fn a_container_reaches_no_socket_state_or_secret_of_the_machine() {
         text(&output)
     );
 
+    // How a command ends, or why it does not run, is told as a shell tells it.
+    for (command, code) in [
+        (&["sh", "-c", "exit 5"] as &[&str], 5),
+        (&["sh", "-c", "kill -9 $$"], 137),
+        (&["no-such-command"], 127),
+        (&["/etc/passwd"], 126),
+    ] {
+        let output = lab.exec("red/a", command);
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output));
+        assert_eq!(code == 126 || code == 127, text(&output).contains("help: "));
+    }
+
     // Nor by way of another process's view of the file system, nor by a capability.
     let seen = lab.must("red/a", &["sh", "-c", "ls -d /proc/[0-9]* | wc -l"]);
     assert!(

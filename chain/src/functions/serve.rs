@@ -1,8 +1,11 @@
 //! Answers with its own name, so that a lab needs no server from the distribution.
 //!
-//! TCP: the host's name and a newline at once, then everything comes back as it was sent. UDP: the
-//! name and a newline before the datagram's own bytes. ICMP is answered by the kernel.
+//! Its name is the host's and a number that no other process has: two tenants may well have servers of one name, port
+//! and address, and an answer must tell them apart.
+//! TCP: the name and a newline at once, then everything comes back as it was sent. UDP: the name and a newline before
+//! the datagram's own bytes. ICMP is answered by the kernel.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
@@ -64,10 +67,19 @@ fn listen(traffic: Traffic) -> Result<Listener, FunctionError> {
     opened.map_err(|source| FunctionError::Serve { traffic, source })
 }
 
+/// 64 random bits in hexadecimal.
+fn own_number() -> Result<String, FunctionError> {
+    let mut bytes = [0; 8];
+    File::open("/dev/urandom")
+        .and_then(|mut random| random.read_exact(&mut bytes))
+        .map_err(system("read /dev/urandom"))?;
+    Ok(format!("{:016x}", u64::from_ne_bytes(bytes)))
+}
+
 /// Serves until it is told to stop. Connections end with the process.
 pub(super) fn run(args: &ServeArgs) -> Result<(), FunctionError> {
     let stop = Stop::install()?;
-    let name: Arc<str> = format!("{}\n", hostname()).into();
+    let name: Arc<str> = format!("{} {}\n", hostname(), own_number()?).into();
     let open = Arc::new(AtomicUsize::new(0));
     let listeners: Vec<Listener> = args
         .traffic
@@ -149,5 +161,15 @@ fn answer(socket: &UdpSocket, name: &str) {
         if whole.is_err_and(|e| e.raw_os_error() == Some(libc::EMSGSIZE)) {
             let _ = socket.send_to(&buffer[..head], peer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_of_one_name_are_told_apart() {
+        assert_ne!(own_number().unwrap(), own_number().unwrap());
     }
 }

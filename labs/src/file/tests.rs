@@ -55,6 +55,13 @@ fn a_lab_is_read_with_counted_nodes_links_and_steps() {
 }
 
 #[test]
+fn a_network_is_not_isolated_from_itself() {
+    let found = mistakes("[[step]]\nisolated = [\"red/front\", \"red/front\"]\n");
+    let messages: Vec<&str> = found.iter().map(|m| m.1.as_str()).collect();
+    assert_eq!(messages, ["red/front cannot be isolated from itself"]);
+}
+
+#[test]
 fn references_that_lead_nowhere_are_found_with_a_suggestion() {
     let found = mistakes(
         "[[step]]\nreach = { from = \"red/b\", to = \"red/a\", traffic = \"tcp/80\", via = [\"fw\"] }\n[[step]]\nisolated = [\"red/front\", \"red/frond\"]\n[[step]]\nrun = { node = \"n3\", command = [\"true\"] }\n[[step]]\nlink = { between = [\"n1\", \"n2\"], state = \"down\" }\n",

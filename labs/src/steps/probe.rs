@@ -97,7 +97,7 @@ impl Flow<'_> {
 pub(super) fn words(answer: &Answer) -> String {
     match (answer.ok, answer.answer.trim(), answer.error.trim()) {
         (true, "", _) => "an answer".to_owned(),
-        (true, who, _) => format!("an answer from {who}"),
+        (true, who, _) => format!("an answer from {}", who.split(' ').next().unwrap_or(who)),
         (false, _, "") => "no answer".to_owned(),
         (false, _, why) => format!("no answer ({why})"),
     }

@@ -258,6 +258,14 @@ fn isolated(
             known.network(name, at, mistakes);
         }
     }
+    if networks[0] == networks[1] {
+        mistakes.add(
+            value.span(),
+            format!("{} cannot be isolated from itself", networks[0]),
+            "the same network twice",
+            "name two networks".to_owned(),
+        );
+    }
     Some(StepKind::Isolated(networks))
 }
 
