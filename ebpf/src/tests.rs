@@ -9,4 +9,5 @@ mod model;
 mod neighbour;
 mod overlay;
 mod renew;
+mod too_big;
 mod wire;

@@ -40,7 +40,7 @@ pub enum DropReason {
     HopBudget = 17,
     /// A later fragment whose first was not seen.
     Frag = 18,
-    /// Larger than the path's MTU with "don't fragment" set.
+    /// Larger than the path's MTU; an endpoint that sent it is told.
     TooBig = 19,
     /// The destination is the gateway, and the gateway offers no such service.
     GatewayService = 20,

@@ -14,6 +14,7 @@ mod report;
 mod resolve;
 mod select;
 mod send;
+mod too_big;
 
 use aya_ebpf::{
     bindings::{BPF_F_TUNINFO_IPV6, bpf_tunnel_key},
@@ -60,15 +61,20 @@ pub fn from_container(ctx: TcContext) -> i32 {
     };
     p.port = port.port;
     p.vni = port.vni;
+    p.from_hop = (port.flags & PORT_HOP != 0) as u8;
     report::count(p.port, p.len, 1);
     if !packet::ethernet(skb, p) {
         return report::drop(p, DropReason::Malformed as u32);
     }
-    if port.flags & PORT_HOP != 0 {
+    let verdict = if p.from_hop != 0 {
         from_hop(skb, p)
     } else {
         from_endpoint(skb, p, port)
+    };
+    if verdict == too_big::TOO_BIG {
+        return too_big::refuse(skb, p);
     }
+    verdict
 }
 
 /// A packet that an ordinary endpoint sent.

@@ -33,10 +33,16 @@ pub struct Packet {
     /// 1 when the trace filter matched.
     pub traced: u32,
     pub network_flags: u32,
+    /// What joins the fragments of one packet.
+    pub fragment_id: u32,
     pub sport: u16,
     pub dport: u16,
     pub ip_id: u16,
     pub ethertype: u16,
+    /// Where what the transport carries begins; 0 = not known.
+    pub data: u16,
+    /// What the way to another node lets through, bytes of IP packet, once this packet was too big for it.
+    pub fits: u16,
     pub eth_dst: [u8; 6],
     pub eth_src: [u8; 6],
     pub proto: u8,
@@ -44,7 +50,15 @@ pub struct Packet {
     pub icmp_type: u8,
     /// 1 = a fragment that is not the first: it has no ports.
     pub later_fragment: u8,
+    /// 1 = a fragment that others follow.
+    pub first_fragment: u8,
+    /// 1 = a hop sent it.
+    pub from_hop: u8,
+    pub pad: [u8; 2],
 }
+
+/// From 128 bytes on the compiler clears it in a loop, which the verifier follows byte by byte.
+const _: () = assert!(size_of::<Packet>() < 128);
 
 impl Packet {
     pub const fn new() -> Self {
@@ -122,7 +136,10 @@ pub fn internet(skb: *mut __sk_buff, p: &mut Packet) -> u32 {
         p.dst = mapped([ip[16], ip[17], ip[18], ip[19]]);
         p.ip_id = be16(&ip, 4);
         p.proto = ip[9];
-        p.later_fragment = (be16(&ip, 6) & 0x1fff != 0) as u8;
+        let fragment = be16(&ip, 6);
+        p.later_fragment = (fragment & 0x1fff != 0) as u8;
+        p.first_fragment = (fragment & 0x3fff == 0x2000) as u8;
+        p.fragment_id = p.ip_id as u32;
         p.l4 = ETH_LEN + ihl;
         // Zero: longer than 64 KiB, which local segmentation offload makes.
         end = if total == 0 { p.len } else { ETH_LEN + total };
@@ -182,7 +199,10 @@ fn extensions(skb: *mut __sk_buff, p: &mut Packet) -> u32 {
         }
         let length = header[1] as u32;
         if p.proto == 44 {
-            p.later_fragment = (be16(&header, 2) & 0xfff8 != 0) as u8;
+            let fragment = be16(&header, 2);
+            p.later_fragment = (fragment & 0xfff8 != 0) as u8;
+            p.first_fragment = (fragment & 0xfff9 == 1) as u8;
+            p.fragment_id = be32(&header, 4);
             p.l4 += 8;
         } else if p.proto == 51 {
             p.l4 += (length + 2) * 4;
@@ -223,6 +243,7 @@ fn transport(skb: *mut __sk_buff, p: &mut Packet, end: u32) -> u32 {
         p.seq = be32(&tcp, 4);
         p.tcp_flags = tcp[13];
         let data = l4 + ((tcp[12] >> 4) as u32) * 4;
+        p.data = data as u16;
         p.payload = if p.len > ETH_LEN && end > data {
             end - data
         } else {
@@ -234,6 +255,7 @@ fn transport(skb: *mut __sk_buff, p: &mut Packet, end: u32) -> u32 {
         if end < l4 + 8 || !load(skb, l4, &mut udp) {
             return DropReason::Malformed as u32;
         }
+        p.data = (l4 + 8) as u16;
         p.sport = be16(&udp, 0);
         p.dport = be16(&udp, 2);
         let mut data = [0u8; 8];

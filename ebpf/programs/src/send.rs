@@ -17,6 +17,7 @@ use crate::{
     flows, maps,
     packet::{Packet, half},
     report::{self, PACKET_HOST, Skb, TC_REDIRECT},
+    too_big,
 };
 
 #[inline(always)]
@@ -57,6 +58,18 @@ pub fn tunnel(skb: Skb, p: &mut Packet, node: u32) -> i32 {
     let (Some(config), Some(to)) = (maps::CONFIG.get(0), unsafe { maps::NODES.get(node) }) else {
         return report::drop(p, DropReason::NoVtep as u32);
     };
+    let fits = if to.mtu != 0 {
+        to.mtu
+    } else {
+        match unsafe { maps::NETWORKS.get(p.vni) } {
+            Some(network) if network.mtu != 0 => network.mtu,
+            _ => u32::MAX,
+        }
+    };
+    if too_big::size(skb, p) > fits {
+        p.fits = if fits > 0xffff { 0xffff } else { fits as u16 };
+        return too_big::TOO_BIG;
+    }
     // SAFETY: integers only; all zero is a valid value.
     let mut key: bpf_tunnel_key = unsafe { core::mem::zeroed() };
     key.tunnel_id = p.vni;
@@ -315,6 +328,12 @@ fn mask(addr: &[u8; 16], len: u32) -> [u8; 16] {
 pub fn reflect(p: &Packet) -> i32 {
     report::emit(p, TracePoint::Answered, 0);
     report::decide(p, weft_ebpf_abi::ACTION_ANSWER, p.ifindex, 0);
+    back(p)
+}
+
+/// Out where it came in.
+#[inline(always)]
+pub fn back(p: &Packet) -> i32 {
     // SAFETY: a plain helper.
     unsafe { bpf_redirect(p.ifindex, 0) as i32 }
 }

@@ -80,11 +80,16 @@ impl Bed {
     }
 
     pub fn send(&mut self, packet: &[u8]) -> (Decision, Vec<u8>) {
-        self.run("from_container", packet, 0, 0)
+        self.run("from_container", packet, 0, 0, 0)
+    }
+
+    /// A packet that is to be sent as segments with so many bytes of payload each.
+    pub fn send_segmented(&mut self, packet: &[u8], segment: u32) -> (Decision, Vec<u8>) {
+        self.run("from_container", packet, 0, 0, segment)
     }
 
     pub fn arrive(&mut self, packet: &[u8], vni: u32, sender: Ipv4Addr) -> (Decision, Vec<u8>) {
-        self.run("from_overlay_test", packet, vni, u32::from(sender))
+        self.run("from_overlay_test", packet, vni, u32::from(sender), 0)
     }
 
     fn run(
@@ -93,12 +98,19 @@ impl Bed {
         packet: &[u8],
         mark: u32,
         cb0: u32,
+        segment: u32,
     ) -> (Decision, Vec<u8>) {
-        // struct __sk_buff: mark is the third word, ifindex the eleventh, cb begins at the thirteenth.
+        // struct __sk_buff: mark is the third word, ifindex the eleventh, cb begins at the thirteenth; gso_segs
+        // is at byte 164, gso_size at 176.
         let mut context = [0u8; 192];
         context[8..12].copy_from_slice(&mark.to_ne_bytes());
         context[48..52].copy_from_slice(&cb0.to_ne_bytes());
         context[40..44].copy_from_slice(&LO.to_ne_bytes());
+        if segment > 0 {
+            let segments = (packet.len() as u32).div_ceil(segment);
+            context[164..168].copy_from_slice(&segments.to_ne_bytes());
+            context[176..180].copy_from_slice(&segment.to_ne_bytes());
+        }
         let mut out = vec![0u8; packet.len() + 256];
         let program: &mut SchedClassifier =
             in_object(&mut self.datapath.ebpf, name).expect("it is in the object");
