@@ -4,11 +4,13 @@
 //!   AF_PACKET socket under it, `wait` waits for an interface.
 //! - `serve`: answers with its own name; `probe`: asks, and says what came back as one JSON line.
 //! - `status`: what a hop counts, in a file that `weft function status` prints.
+//! - `buffers`: room for bursts.
 //! - `stop`: SIGTERM and SIGINT as a descriptor.
 //!
 //! Never: threads shared with tokio, state beyond the process.
 
 mod bridge;
+mod buffers;
 mod counter;
 pub mod firewall;
 mod packet;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::lab::{Lab, PLAIN, objects, text, wait_until};
 
 /// The map, in the node that holds the receiver.
-const MAP: &str = "/sys/fs/bpf/weft/n3/maps/endpoints";
+const MAP: &str = "/sys/fs/bpf/weft/n3/active/maps/endpoints";
 
 #[test]
 fn a_ladder_ends_where_a_map_entry_was_deleted_behind_the_agents_back() {

@@ -29,8 +29,6 @@ pub(super) const HEADER: usize = 10;
 /// Room for a frame: virtio-net header, Ethernet header with tags, and the largest packet that TCP
 /// makes before jumbograms (64 KiB, GSO_LEGACY_MAX_SIZE in linux/netdevice.h), to whole pages.
 const FRAME: usize = 17 * 4096;
-/// Buffer that is asked of the kernel in each direction; it gives what rmem_max and wmem_max allow.
-const SOCKET_BUFFER: usize = 8 << 20;
 /// How long a write waits for room before the frame counts as lost.
 const SEND_LIMIT: Duration = Duration::from_millis(50);
 
@@ -115,13 +113,7 @@ impl PacketSocket {
         set(&fd, libc::PACKET_VNET_HDR, 1).map_err(failed("ask for virtio-net headers"))?;
         set(&fd, libc::PACKET_IGNORE_OUTGOING, 1)
             .map_err(failed("ignore its own frames (Linux 4.20)"))?;
-        // Beyond the limit only with CAP_NET_ADMIN of the host; a smaller buffer works too.
-        if setsockopt(&fd, sockopt::RcvBufForce, &SOCKET_BUFFER).is_err() {
-            let _ = setsockopt(&fd, sockopt::RcvBuf, &SOCKET_BUFFER);
-        }
-        if setsockopt(&fd, sockopt::SndBufForce, &SOCKET_BUFFER).is_err() {
-            let _ = setsockopt(&fd, sockopt::SndBuf, &SOCKET_BUFFER);
-        }
+        super::buffers::enlarge(&fd);
         let limit = TimeVal::new(0, i64::try_from(SEND_LIMIT.as_micros()).unwrap_or(0));
         setsockopt(&fd, sockopt::SendTimeout, &limit)
             .map_err(|e| failed("set a time limit")(e.into()))?;

@@ -245,6 +245,7 @@ fn compare(reader: &mut impl BufRead, size: usize) -> io::Result<()> {
 
 fn datagrams(to: SocketAddr) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(SocketAddr::new(unspecified(to.ip()), 0))?;
+    super::buffers::enlarge(&socket);
     socket.connect(to)?;
     Ok(socket)
 }

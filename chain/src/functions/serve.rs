@@ -62,7 +62,10 @@ fn listen(traffic: Traffic) -> Result<Listener, FunctionError> {
         .ok_or_else(|| unsuitable("name one TCP or UDP port"))?;
     let opened = match traffic.protocol() {
         Protocol::Tcp => open(port, TcpListener::bind).map(Listener::Tcp),
-        _ => open(port, UdpSocket::bind).map(Listener::Udp),
+        _ => open(port, UdpSocket::bind).map(|socket| {
+            super::buffers::enlarge(&socket);
+            Listener::Udp(socket)
+        }),
     };
     opened.map_err(|source| FunctionError::Serve { traffic, source })
 }
