@@ -79,6 +79,15 @@ fn admit<T>(node: &Node, request: &Request<T>) -> Result<(), Status> {
     Ok(())
 }
 
+/// For answers from this member's own state: one that is not (or not yet again) a member has none worth telling.
+fn takes_part(node: &Node) -> Result<(), Status> {
+    if node.standing.open() {
+        Ok(())
+    } else {
+        Err(Status::unavailable(NO_LEADER))
+    }
+}
+
 fn requires_leader<T>(request: &Request<T>) -> bool {
     request
         .metadata()

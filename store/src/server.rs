@@ -1,7 +1,10 @@
 //! One member of the store: opens its files, joins Raft, serves clients and peers, and stops in order.
 
+mod admission;
 pub mod config;
+pub(crate) mod identity;
 pub(crate) mod node;
+pub(crate) mod standing;
 mod start;
 mod tasks;
 
@@ -42,7 +45,7 @@ pub enum Error {
     },
     /// The folder belongs to another member or cluster.
     #[error(
-        "store data {path} belongs to {found}, not to {wanted}; give the right folder, or move it away to start anew"
+        "store data {path} belongs to {found}, not to {wanted}; give the right folder; another member's folder is never emptied to make room"
     )]
     Foreign {
         /// The folder.
@@ -51,6 +54,18 @@ pub enum Error {
         found: String,
         /// Who came.
         wanted: String,
+    },
+    /// The folder is empty, but the cluster knows this member: what it had acknowledged is gone.
+    #[error(
+        "store member {name}: data {path} is gone: {detail}; it must not vote with an empty folder. Bring the folder back if it exists. If it is lost, move what is left of it away and run this member once by `weft store run` with its folder and addresses and `--initial-cluster-state existing`, while all other members are up: it is filled from them before it votes again. Empty no other member's folder meanwhile"
+    )]
+    Emptied {
+        /// The member.
+        name: String,
+        /// The folder.
+        path: PathBuf,
+        /// How it shows.
+        detail: String,
     },
     /// The log.
     #[error(transparent)]
@@ -125,6 +140,23 @@ impl Server {
         self.node.raft.is_leader()
     }
 
+    /// Why this member may never take part with its folder, if that is so.
+    fn refused(&self) -> Result<(), Error> {
+        match self.node.standing.gate() {
+            standing::Gate::Refused(detail) => Err(Error::Emptied {
+                name: self.node.config.name.clone(),
+                path: self.node.config.data_dir.clone(),
+                detail,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether this member votes and acknowledges: not while its folder is new and the others have not answered.
+    pub fn is_member(&self) -> bool {
+        self.node.standing.open()
+    }
+
     /// Waits until a leader is known and this member has applied what was committed before.
     pub async fn wait_ready(&self, timeout: Duration) -> Result<(), Error> {
         let ready = async {
@@ -135,6 +167,7 @@ impl Server {
         if tokio::time::timeout(timeout, ready).await.is_ok() {
             return Ok(());
         }
+        self.refused()?;
         let members = self.node.config.initial_cluster.len();
         Err(Error::NoLeader {
             name: self.node.config.name.clone(),

@@ -33,7 +33,7 @@ pub enum Error {
     },
     /// Data that had been acknowledged is damaged.
     #[error(
-        "log {path} is damaged at byte {offset} ({detail}), before data that had been acknowledged; do not repair it: move this member's data folder away and let the member rejoin, or restore the folder from a copy"
+        "log {path} is damaged at byte {offset} ({detail}), before data that had been acknowledged; do not repair it, and do not restore an older copy: what this member acknowledged since is missing there. Move its data folder away and start the member once by `weft store run` with `--initial-cluster-state existing`, while all other members are up"
     )]
     Damaged {
         /// The file.

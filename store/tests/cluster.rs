@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use support::{Cluster, wait_until};
 use weft_store::client::{Compare, Error, EventKind, KeyRange, Op, OpReply, RangeOptions, Txn};
+use weft_store::server::InitialClusterState;
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -300,7 +301,12 @@ async fn a_member_whose_folder_was_lost_is_filled_again() {
     let lost = (leader + 1) % 3;
     cluster.stop_one(lost).await;
     cluster.lose(lost);
-    cluster.start_one(lost).await;
+    cluster
+        .try_start(lost, |config| {
+            config.initial_cluster_state = InitialClusterState::Existing;
+        })
+        .await
+        .expect("starts");
     client.put("after", "v", 0).await.expect("put");
     let own = cluster.client_of(lost);
     wait_until(LONG, async || {

@@ -106,7 +106,9 @@ impl Kv for KvService {
         admit(&self.0, &request)?;
         let request = request.into_inner();
         check_range(&request)?;
-        if !request.serializable {
+        if request.serializable {
+            takes_part(&self.0)?;
+        } else {
             self.0.read_barrier().await?;
         }
         let read = self.0.mvcc.range(&request).map_err(broken)?;
@@ -159,7 +161,9 @@ impl Kv for KvService {
             return invalid(DUPLICATE_KEY);
         }
         let mut response = if read_only(&request) {
-            if !serializable(&request) {
+            if serializable(&request) {
+                takes_part(&self.0)?;
+            } else {
                 self.0.read_barrier().await?;
             }
             let read = self.0.mvcc.read_txn(&request).map_err(broken)?;

@@ -46,6 +46,7 @@ impl Watch for WatchService {
         request: Request<Streaming<pb::WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         admit(&self.node, &request)?;
+        takes_part(&self.node)?;
         let (answers, receiver) = mpsc::channel(WAITING);
         let session = Session {
             node: self.node.clone(),

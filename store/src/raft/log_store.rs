@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 use prost::Message;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::codec;
 use super::types::{Entry, LogId, TypeConfig, Vote};
@@ -32,6 +32,8 @@ pub(crate) struct LogStore {
 struct Shared {
     memory: Mutex<Memory>,
     wal: Wal,
+    /// Index of the last entry that is on disk.
+    durable: Arc<watch::Sender<Option<u64>>>,
 }
 
 #[derive(Default)]
@@ -102,7 +104,7 @@ impl Memory {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidData,
                     format!(
-                        "the log lacks entry {expected} (found {found}); move this member's data folder away and let it rejoin"
+                        "the log lacks entry {expected} (found {found}), so what this member acknowledged is missing; move its data folder away and start it once by `weft store run` with `--initial-cluster-state existing`, while all other members are up"
                     ),
                 ));
             }
@@ -126,12 +128,27 @@ impl LogStore {
             path: dir.to_owned(),
             source,
         })?;
+        let (durable, _) = watch::channel(memory.last().map(|id| id.index));
         Ok(LogStore {
             shared: Arc::new(Shared {
                 memory: Mutex::new(memory),
                 wal,
+                durable: Arc::new(durable),
             }),
         })
+    }
+
+    /// Whether this member ever voted or took an entry.
+    pub(crate) fn used(&self) -> bool {
+        let memory = self.memory();
+        memory.vote.is_some() || memory.last().is_some()
+    }
+
+    /// Returns once the entry at `index` is on disk, in the log or in a snapshot.
+    pub(crate) async fn wait_durable(&self, index: u64) {
+        let mut durable = self.shared.durable.subscribe();
+        // The sender lives as long as `self`.
+        let _ = durable.wait_for(|last| *last >= Some(index)).await;
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -249,6 +266,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let mut frames = Vec::new();
+        let mut last = None;
         {
             let mut memory = self.memory();
             for entry in entries {
@@ -257,9 +275,16 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 let bytes = frame.payload.len();
                 memory.entries.insert(index, Stored { entry, bytes });
                 frames.push(frame);
+                last = Some(index);
             }
         }
-        let done = move |result| callback.io_completed(result);
+        let durable = self.shared.durable.clone();
+        let done = move |result: io::Result<()>| {
+            if result.is_ok() {
+                durable.send_replace(last);
+            }
+            callback.io_completed(result);
+        };
         self.shared.wal.write(frames, Box::new(done));
         Ok(())
     }
@@ -267,6 +292,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
         let from = last.map_or(0, |id| id.index + 1);
         self.memory().entries.split_off(&from);
+        let last = last.map(|id| id.index);
+        self.shared.durable.send_if_modified(|durable| {
+            let shorter = *durable > last;
+            *durable = (*durable).min(last);
+            shorter
+        });
         self.write(vec![Frame::new(Kind::Truncate, from, Vec::new())])
             .await
     }
@@ -283,6 +314,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         }
         self.write(vec![Frame::new(Kind::Purged, upto.index, bytes)])
             .await?;
+        let upto_index = Some(upto.index);
+        self.shared
+            .durable
+            .send_modify(|d| *d = (*d).max(upto_index));
         self.shared.wal.drop_upto(upto.index);
         Ok(())
     }

@@ -31,6 +31,9 @@ impl Peer for PeerService {
         request: Request<peer::AppendRequest>,
     ) -> Result<Response<peer::AppendReply>, Status> {
         let request = codec::append_from(request.into_inner())?;
+        self.node
+            .standing
+            .guard_append(request.vote.leader_id.term)?;
         let reply = self
             .node
             .raft
@@ -47,6 +50,7 @@ impl Peer for PeerService {
         &self,
         request: Request<peer::Encoded>,
     ) -> Result<Response<peer::Encoded>, Status> {
+        self.node.standing.guard_vote()?;
         let request = decode(request.get_ref())?;
         let reply = self.node.raft.vote(request).await.map_err(stopped)?;
         Ok(Response::new(encode(&reply)?))
@@ -56,6 +60,7 @@ impl Peer for PeerService {
         &self,
         request: Request<peer::Encoded>,
     ) -> Result<Response<peer::Encoded>, Status> {
+        self.node.standing.guard_vote()?;
         let request = decode(request.get_ref())?;
         let reply = self.node.raft.pre_vote(request).await.map_err(stopped)?;
         Ok(Response::new(encode(&reply)?))
@@ -65,6 +70,7 @@ impl Peer for PeerService {
         &self,
         request: Request<peer::Encoded>,
     ) -> Result<Response<peer::Encoded>, Status> {
+        self.node.standing.guard_vote()?;
         let request = decode(request.get_ref())?;
         let reply = self
             .node
@@ -90,6 +96,7 @@ impl Peer for PeerService {
             json: head.meta_json,
         })?;
         let vote = codec::vote_from(head.vote.ok_or(codec::Malformed("snapshot.vote"))?);
+        self.node.standing.guard_append(vote.leader_id.term)?;
         let snapshot = self.receive(&mut chunks, head.length).await?;
         let path = snapshot.path.clone();
         let installed = self
@@ -119,6 +126,13 @@ impl Peer for PeerService {
     ) -> Result<Response<peer::ReadIndexReply>, Status> {
         let index = self.node.read_index_here().await?;
         Ok(Response::new(peer::ReadIndexReply { index }))
+    }
+
+    async fn tell(
+        &self,
+        request: Request<peer::Standing>,
+    ) -> Result<Response<peer::Standing>, Status> {
+        Ok(Response::new(self.node.tell(request.into_inner()).await?))
     }
 
     async fn keep_alive(

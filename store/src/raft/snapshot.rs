@@ -240,7 +240,7 @@ fn damaged(path: &Path, what: &str) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
         format!(
-            "snapshot {} is damaged ({what}); move this member's data folder away and let it rejoin",
+            "snapshot {} is damaged ({what}), and what it held may no longer be in the log; move this member's data folder away and start it once by `weft store run` with `--initial-cluster-state existing`, while all other members are up",
             path.display()
         ),
     )

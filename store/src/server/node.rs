@@ -13,6 +13,7 @@ use tokio::time::timeout_at;
 use tonic::Status;
 
 use super::config::Config;
+use super::standing::Standing;
 use crate::api::{NO_LEADER, NOT_LEADER, TIMED_OUT};
 use crate::lease::Deadlines;
 use crate::mvcc::Shared;
@@ -36,6 +37,7 @@ pub(crate) struct Node {
     pub(crate) mvcc: Shared,
     pub(crate) deadlines: Arc<Deadlines>,
     pub(crate) peers: Peers,
+    pub(crate) standing: Standing,
     heard: Mutex<Instant>,
 }
 
@@ -66,22 +68,23 @@ fn not_taken(status: &Status) -> bool {
 
 impl Node {
     pub(crate) fn new(
-        id: u64,
         cluster_id: u64,
         config: Config,
         raft: Raft,
         mvcc: Shared,
         deadlines: Arc<Deadlines>,
         peers: Peers,
+        standing: Standing,
     ) -> Node {
         Node {
-            id,
+            id: *raft.node_id(),
             cluster_id,
             config,
             raft,
             mvcc,
             deadlines,
             peers,
+            standing,
             heard: Mutex::new(Instant::now()),
         }
     }
@@ -268,6 +271,31 @@ impl Node {
             Ok(Err(RaftError::Fatal(error))) => Err(Status::unavailable(error.to_string())),
             Err(_) => Err(timed_out()),
         }
+    }
+
+    /// How this member stands, for another that asks; a leader then lets one that returns be filled from the beginning.
+    pub(crate) async fn tell(&self, asker: peer::Standing) -> Result<peer::Standing, Status> {
+        let stopped = |e: openraft::errors::Fatal<types::TypeConfig>| {
+            Status::unavailable(format!("this member has stopped: {e}"))
+        };
+        self.standing.hear(&asker);
+        let mut told = self.standing.tell();
+        let here = self.raft.with_raft_state(|state| {
+            let last = state.log_ids.last().map_or(0, |id| id.index);
+            let leads = state.server_state == openraft::ServerState::Leader;
+            (state.vote_ref().leader_id.term, leads, last)
+        });
+        (told.term, told.leads, told.last_index) = here.await.map_err(stopped)?;
+        let known = self.config.initial_cluster.len() > 1 && asker.cluster == self.cluster_id;
+        if told.leads && known && asker.phase() == peer::Phase::Returning {
+            let trigger = self.raft.trigger();
+            // A member that is unknown here: then there is nothing to fill.
+            let _ = trigger
+                .allow_next_revert(&asker.id, true)
+                .await
+                .map_err(stopped)?;
+        }
+        Ok(told)
     }
 
     /// The members with what they published.

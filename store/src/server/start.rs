@@ -1,21 +1,23 @@
 //! How a member starts: check, lock, open, join, listen, then its tasks; each step undone by dropping the ones before.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use openraft::SnapshotPolicy;
-use serde::{Deserialize, Serialize};
+use rand::Rng;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server as Transport;
 
+use super::admission::Admission;
+use super::identity::{self, Phase, Record, data};
 use super::node::Node;
-use super::{Config, Error, InitialClusterState, Server, tasks};
+use super::standing::Standing;
+use super::{Config, Error, Server, tasks};
 use crate::api;
 use crate::lease::Deadlines;
 use crate::mvcc::Mvcc;
@@ -26,15 +28,6 @@ use crate::raft::peer_service::PeerService;
 use crate::raft::snapshot::SnapshotDir;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::types;
-
-/// What a data folder says whose it is.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Identity {
-    format: u32,
-    name: String,
-    id: u64,
-    cluster_id: u64,
-}
 
 /// FNV-1a: stable, and enough to tell members and clusters apart.
 fn hash(parts: &[&str]) -> u64 {
@@ -89,61 +82,7 @@ fn check(config: &Config) -> Result<(), Error> {
     Ok(())
 }
 
-fn data(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Data {
-        path,
-        doing,
-        source,
-    }
-}
-
-fn lock(dir: &Path) -> Result<File, Error> {
-    fs::create_dir_all(dir).map_err(data(dir, "make the folder"))?;
-    let path = dir.join("lock");
-    let file = File::create(&path).map_err(data(&path, "make the lock file"))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::InUse {
-            path: dir.to_owned(),
-        }),
-        Err(TryLockError::Error(source)) => Err(data(&path, "lock")(source)),
-    }
-}
-
-/// A folder once used by a member serves that member only: with another's log it could vote twice.
-fn identify(dir: &Path, identity: &Identity) -> Result<(), Error> {
-    let path = dir.join("member.json");
-    if let Ok(bytes) = fs::read(&path) {
-        let found: Identity = serde_json::from_slice(&bytes)
-            .map_err(io::Error::from)
-            .map_err(data(&path, "read"))?;
-        if found == *identity {
-            return Ok(());
-        }
-        let tell = |i: &Identity| {
-            format!(
-                "member {} ({:x}) of cluster {:x}",
-                i.name, i.id, i.cluster_id
-            )
-        };
-        return Err(Error::Foreign {
-            path: dir.to_owned(),
-            found: tell(&found),
-            wanted: tell(identity),
-        });
-    }
-    let write = || -> io::Result<()> {
-        let part = dir.join("member.json.part");
-        fs::write(&part, serde_json::to_vec_pretty(identity)?)?;
-        File::open(&part)?.sync_all()?;
-        fs::rename(&part, &path)?;
-        File::open(dir)?.sync_all()
-    };
-    write().map_err(data(&path, "write"))
-}
-
-fn raft_config(config: &Config) -> Result<openraft::Config, Error> {
+fn raft_config(config: &Config, votes: bool) -> Result<openraft::Config, Error> {
     let millis = |d: std::time::Duration| d.as_millis() as u64;
     let raft = openraft::Config {
         cluster_name: "weft-store".to_owned(),
@@ -155,9 +94,7 @@ fn raft_config(config: &Config) -> Result<openraft::Config, Error> {
         snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_entries),
         max_in_snapshot_log_to_keep: config.keep_entries,
         enable_pre_vote: Some(true),
-        // A member whose folder was lost comes back empty and is filled again; without this the leader would give up on it.
-        // What only the leader and that member had written is lost if the leader fails before: replace one member at a time.
-        allow_log_reversion: Some(true),
+        enable_elect: votes,
         ..Default::default()
     };
     raft.validate().map_err(|e| Error::Config(e.to_string()))
@@ -173,19 +110,39 @@ async fn listen(address: SocketAddr, what: &'static str) -> Result<TcpListener, 
         })
 }
 
+/// What the folder says, or what a new one shall.
+fn identify(config: &Config) -> Result<Record, Error> {
+    let fresh = Record {
+        format: 1,
+        name: config.name.clone(),
+        id: member_id(&config.name, &config.advertise_peer),
+        cluster_id: cluster_id(&config.initial_cluster),
+        incarnation: rand::rng().random_range(1..=u64::MAX),
+        phase: Phase::New,
+        founders: BTreeMap::new(),
+    };
+    identity::read(&config.data_dir, fresh)
+}
+
+/// Settles the phase in which the member starts, on disk before anybody is told the incarnation.
+fn settle(config: &Config, mut record: Record, log: &LogStore) -> Result<Record, Error> {
+    let dir = &config.data_dir;
+    let phase = identity::phase_at_start(record.phase, log.used(), config.initial_cluster_state);
+    record.phase = phase.map_err(|_| Error::Emptied {
+        name: config.name.clone(),
+        path: dir.clone(),
+        detail: "the folder says that this is a member, but its log is gone".to_owned(),
+    })?;
+    identity::write(dir, &record).map_err(data(dir, "note whose it is"))?;
+    Ok(record)
+}
+
 pub(super) async fn start(config: Config) -> Result<Server, Error> {
     check(&config)?;
     let dir = config.data_dir.clone();
-    let lock = lock(&dir)?;
-    let id = member_id(&config.name, &config.advertise_peer);
-    let cluster_id = cluster_id(&config.initial_cluster);
-    let identity = Identity {
-        format: 1,
-        name: config.name.clone(),
-        id,
-        cluster_id,
-    };
-    identify(&dir, &identity)?;
+    identity::make(&dir)?;
+    let lock = identity::lock(&dir)?;
+    let record = identify(&config)?;
     // Addresses first: a member that cannot be reached must not vote.
     let mut client_listeners = Vec::new();
     for address in &config.listen_client {
@@ -196,37 +153,59 @@ pub(super) async fn start(config: Config) -> Result<Server, Error> {
     let snapshots = SnapshotDir::open(&dir.join("snapshots"))
         .map_err(data(&dir.join("snapshots"), "open the snapshots"))?;
     let log = LogStore::open(&dir.join("wal"), config.segment_bytes)?;
+    let record = settle(&config, record, &log)?;
+    let (id, cluster_id) = (record.id, record.cluster_id);
     let state = dir.join("state");
     let mvcc = Mvcc::open(&state, config.cache_bytes).map_err(data(&state, "open the state"))?;
     let mvcc = Arc::new(mvcc);
     let deadlines = Arc::new(Deadlines::default());
     let machine = StateMachine::new(mvcc.clone(), deadlines.clone(), snapshots.clone());
     let peers = Peers::default();
-    let raft_error = |doing: &'static str, detail: String| Error::Raft {
-        name: config.name.clone(),
-        doing,
-        detail,
-    };
-    let raft_config = Arc::new(raft_config(&config)?);
-    let raft = types::Raft::new(id, raft_config, peers.clone(), log, machine)
+    let raft_config = Arc::new(raft_config(&config, record.phase == Phase::Member)?);
+    let raft = types::Raft::new(id, raft_config, peers.clone(), log.clone(), machine)
         .await
-        .map_err(|e| raft_error("start", e.to_string()))?;
-    if config.initial_cluster_state == InitialClusterState::New {
-        let members: BTreeMap<u64, types::Node> = founding(&config);
-        tasks::found(&raft, &members)
-            .await
-            .map_err(|e| raft_error("found the cluster", e))?;
-    }
+        .map_err(|e| Error::Raft {
+            name: config.name.clone(),
+            doing: "start",
+            detail: e.to_string(),
+        })?;
+    let members: BTreeMap<u64, types::Node> = founding(&config);
     let node = Arc::new(Node::new(
-        id, cluster_id, config, raft, mvcc, deadlines, peers,
+        cluster_id,
+        config,
+        raft,
+        mvcc,
+        deadlines,
+        peers,
+        Standing::new(dir, record),
     ));
-    Ok(serve(
-        node,
-        lock,
-        snapshots,
-        client_listeners,
-        peer_listener,
-    ))
+    let admission = Admission {
+        node: node.clone(),
+        log,
+        members,
+    };
+    let mut server = serve(node, lock, snapshots, client_listeners, peer_listener);
+    match admit(&mut server, admission).await {
+        Ok(()) => Ok(server),
+        Err(refused) => {
+            server.shutdown().await?;
+            Err(refused)
+        }
+    }
+}
+
+/// Lets the member take part, or says why it cannot. Waits for one round only: others may start later than this one.
+async fn admit(server: &mut Server, admission: Admission) -> Result<(), Error> {
+    if server.node.standing.open() {
+        return Ok(());
+    }
+    let (first, asked) = oneshot::channel();
+    let stopping = server.stop.subscribe();
+    server
+        .tasks
+        .push(tokio::spawn(admission.run(first, stopping)));
+    let _ = asked.await;
+    server.refused()
 }
 
 fn founding(config: &Config) -> BTreeMap<u64, types::Node> {

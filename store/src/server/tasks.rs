@@ -1,37 +1,23 @@
-//! What a member does by itself: found the cluster, publish its name, end leases that are over.
+//! What a member does by itself: publish its name, end leases that are over.
 //!
 //! Each task is spawned and ended by [`super::Server`]; all are loops over a tick that hold nothing between ticks.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::{InitializeError, RaftError};
 
 use super::node::Node;
 use crate::proto::etcdserverpb as pb;
 use crate::proto::weftpeer as peer;
-use crate::raft::types::{self, Command};
+use crate::raft::types::Command;
 use peer::command::Op;
 
 /// How exactly leases end: a fraction of the shortest TTL, which is seconds.
 const LEASE_TICK: Duration = Duration::from_millis(200);
 /// Leases ended in one tick, so that a crowd of them does not keep writes waiting.
 const LEASES_A_TICK: usize = 500;
-
-/// Founds the cluster: every founding member that is empty writes the same first membership entry,
-/// so it does not matter who does so or how often.
-pub(super) async fn found(
-    raft: &types::Raft,
-    members: &BTreeMap<u64, types::Node>,
-) -> Result<(), String> {
-    match raft.initialize(members.clone()).await {
-        Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
-        Err(error) => Err(error.to_string()),
-    }
-}
 
 /// Tells the others this member's name and where clients reach it, until it is told.
 pub(super) async fn publish(node: Arc<Node>) {

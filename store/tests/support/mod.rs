@@ -43,6 +43,21 @@ impl Cluster {
     }
 
     pub async fn with(count: usize, change: impl Fn(&mut Config)) -> Cluster {
+        let mut cluster = Cluster::prepare(count, change);
+        for n in 0..count {
+            cluster.start_one(n).await;
+        }
+        for server in cluster.servers.iter().flatten() {
+            server
+                .wait_ready(Duration::from_secs(20))
+                .await
+                .expect("a leader");
+        }
+        cluster
+    }
+
+    /// Members that have not been started.
+    pub fn prepare(count: usize, change: impl Fn(&mut Config)) -> Cluster {
         let folders = tempfile::tempdir().expect("tempdir");
         let (clients, peers) = (free(count), free(count));
         let members: Vec<(String, String)> = (0..count)
@@ -60,21 +75,11 @@ impl Cluster {
                 config
             })
             .collect();
-        let mut cluster = Cluster {
+        Cluster {
             servers: (0..count).map(|_| None).collect(),
             configs,
             _folders: folders,
-        };
-        for n in 0..count {
-            cluster.start_one(n).await;
         }
-        for server in cluster.servers.iter().flatten() {
-            server
-                .wait_ready(Duration::from_secs(20))
-                .await
-                .expect("a leader");
-        }
-        cluster
     }
 
     pub async fn start_one(&mut self, at: usize) {
@@ -82,6 +87,28 @@ impl Cluster {
             .await
             .expect("starts");
         self.servers[at] = Some(server);
+    }
+
+    /// Starts a member, with other settings than at first.
+    pub async fn try_start(
+        &mut self,
+        at: usize,
+        change: impl Fn(&mut Config),
+    ) -> Result<(), weft_store::server::Error> {
+        let mut config = self.configs[at].clone();
+        change(&mut config);
+        self.servers[at] = Some(Server::start(config).await?);
+        Ok(())
+    }
+
+    /// A member's data folder.
+    pub fn folder(&self, at: usize) -> &std::path::Path {
+        &self.configs[at].data_dir
+    }
+
+    /// A running member.
+    pub fn server(&self, at: usize) -> &Server {
+        self.servers[at].as_ref().expect("runs")
     }
 
     pub async fn stop_one(&mut self, at: usize) {
