@@ -82,6 +82,23 @@ pub(crate) struct Connection {
 }
 
 type Failure = RPCError<TypeConfig>;
+type Client = PeerClient<Channel>;
+type Encoded = Result<tonic::Response<peer::Encoded>, Status>;
+
+impl Connection {
+    /// A rare call, whose request and answer travel as the library's own types.
+    async fn encoded<Q: Serialize, A: DeserializeOwned, F: Future<Output = Encoded> + Send>(
+        &self,
+        request: &Q,
+        option: &RPCOption,
+        call: impl FnOnce(Client, peer::Encoded) -> F,
+    ) -> Result<A, Failure> {
+        let client = self.peers.client(&self.url).map_err(|s| failure(&s))?;
+        let request = encode(request).map_err(|s| failure(&s))?;
+        let call = call(client, request);
+        within(option.hard_ttl(), async { decode(call.await?.get_ref()) }).await
+    }
+}
 
 /// `Unreachable` makes openraft wait before it tries again; other failures it repeats at once.
 fn failure(status: &Status) -> Failure {
@@ -139,12 +156,8 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, Failure> {
-        let mut client = self.peers.client(&self.url).map_err(|s| failure(&s))?;
-        within(option.hard_ttl(), async {
-            let reply = client.vote(encode(&rpc)?).await?;
-            decode(reply.get_ref())
-        })
-        .await
+        let call = |mut peer: Client, request| async move { peer.vote(request).await };
+        self.encoded(&rpc, &option, call).await
     }
 
     async fn pre_vote(
@@ -152,12 +165,8 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, Failure> {
-        let mut client = self.peers.client(&self.url).map_err(|s| failure(&s))?;
-        within(option.hard_ttl(), async {
-            let reply = client.pre_vote(encode(&rpc)?).await?;
-            decode(reply.get_ref())
-        })
-        .await
+        let call = |mut peer: Client, request| async move { peer.pre_vote(request).await };
+        self.encoded(&rpc, &option, call).await
     }
 
     async fn transfer_leader(
@@ -165,12 +174,8 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         rpc: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, Failure> {
-        let mut client = self.peers.client(&self.url).map_err(|s| failure(&s))?;
-        within(option.hard_ttl(), async {
-            let reply = client.transfer_leader(encode(&rpc)?).await?;
-            decode(reply.get_ref())
-        })
-        .await
+        let call = |mut peer: Client, request| async move { peer.transfer_leader(request).await };
+        self.encoded(&rpc, &option, call).await
     }
 
     async fn full_snapshot(
