@@ -54,11 +54,24 @@ impl Deadlines {
         }
     }
 
-    /// This member became leader: every lease gets its whole time and `extra`.
-    pub(crate) fn extend_all(&self, now: Instant, extra: Duration) {
+    /// Whether there are no leases.
+    pub(crate) fn none(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    /// This member became leader and has applied all that earlier ones proposed: every lease gets its whole time and
+    /// `extra`, and what is still here does not end.
+    pub(crate) fn begin_leading(&self, now: Instant, extra: Duration) {
         for deadline in self.lock().values_mut() {
             deadline.at = now + deadline.ttl + extra;
             deadline.ending = false;
+        }
+    }
+
+    /// The majority was away: as [`Deadlines::begin_leading`], but what was proposed to end may still do so.
+    pub(crate) fn extend_all(&self, now: Instant, extra: Duration) {
+        for deadline in self.lock().values_mut().filter(|d| !d.ending) {
+            deadline.at = now + deadline.ttl + extra;
         }
     }
 
@@ -91,7 +104,7 @@ impl Deadlines {
         .collect()
     }
 
-    /// The end of a lease could not be committed: it is proposed again later.
+    /// The end of a lease certainly did not reach the log: it is proposed again later.
     pub(crate) fn not_ended(&self, id: i64) {
         if let Some(deadline) = self.lock().get_mut(&id) {
             deadline.ending = false;
@@ -122,10 +135,25 @@ mod tests {
         let deadlines = Deadlines::default();
         deadlines.reset(&[(1, 10)]);
         let now = Instant::now() + Duration::from_secs(9);
-        deadlines.extend_all(now, Duration::from_secs(1));
+        deadlines.begin_leading(now, Duration::from_secs(1));
         assert_eq!(deadlines.remaining(1, now), Some(Duration::from_secs(11)));
         // A renewal never shortens what the extension gave.
         deadlines.renew(1, now);
         assert_eq!(deadlines.remaining(1, now), Some(Duration::from_secs(11)));
+    }
+
+    #[test]
+    fn what_may_be_ending_in_the_log_is_not_renewed_after_a_break() {
+        let deadlines = Deadlines::default();
+        deadlines.reset(&[(1, 1), (2, 60)]);
+        let later = Instant::now() + Duration::from_secs(2);
+        assert_eq!(deadlines.take_over_due(later, 10), vec![1]);
+        deadlines.extend_all(later, Duration::ZERO);
+        assert_eq!(deadlines.renew(1, later), None, "its end is proposed");
+        assert!(deadlines.take_over_due(later, 10).is_empty(), "once");
+        assert_eq!(deadlines.renew(2, later), Some(Duration::from_secs(60)));
+        // A later term has applied whatever there was of it.
+        deadlines.begin_leading(later, Duration::ZERO);
+        assert_eq!(deadlines.renew(1, later), Some(Duration::from_secs(1)));
     }
 }

@@ -161,6 +161,32 @@ async fn a_lease_ends_and_takes_its_keys_along() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lease_does_not_end_while_nobody_could_renew_it() {
+    let mut cluster = Cluster::with(3, |config| {
+        config.request_timeout = Duration::from_millis(500);
+    })
+    .await;
+    let client = cluster.client();
+    let ttl = Duration::from_secs(2);
+    let lease = client.lease_grant(ttl).await.expect("grant");
+    client.put("held", "x", lease).await.expect("put");
+    let leader = cluster.leader().await;
+    let others = [(leader + 1) % 3, (leader + 2) % 3];
+    for other in others {
+        cluster.stop_one(other).await;
+    }
+    let alone = std::time::Instant::now();
+    wait_until(LONG, async || alone.elapsed() > ttl * 2).await;
+    for other in others {
+        cluster.start_one(other).await;
+    }
+    // From here on its holder renews it again.
+    wait_until(LONG, async || client.lease_keepalive(lease).await.is_ok()).await;
+    assert!(client.get("held").await.expect("get").is_some());
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_leader_stops_and_nothing_acknowledged_is_lost() {
     let mut cluster = Cluster::start(3).await;
     let client = cluster.client();

@@ -61,7 +61,7 @@ impl Node {
     }
 
     /// Confirms that this member leads and has applied everything; the leases it then sees are all there are.
-    async fn confirm_here(&self) -> Result<(), Status> {
+    pub(crate) async fn confirm_here(&self) -> Result<(), Status> {
         let index = self.read_index_here().await?;
         let wait = self.raft.wait(Some(self.config.election_max));
         let applied = wait.applied_index_at_least(Some(index), "lease").await;
