@@ -49,7 +49,8 @@ pub struct Run {
     /// Founding members, NAME=URL,...; this one alone without it.
     #[arg(long)]
     initial_cluster: Option<String>,
-    /// Found a cluster, or go on with one that runs.
+    /// `new`: found a cluster together with all of --initial-cluster, or go on as its member. `existing`: the data of this
+    /// member is lost and its folder empty; fill it from the others, all of which must be up, before it votes again.
     #[arg(long, value_enum, default_value = "new")]
     initial_cluster_state: State,
 }
