@@ -4,6 +4,7 @@ mod admission;
 pub mod config;
 pub(crate) mod identity;
 pub(crate) mod node;
+mod snapshots;
 pub(crate) mod standing;
 mod start;
 mod tasks;

@@ -275,7 +275,7 @@ async fn without_a_quorum_nothing_is_answered_wrongly() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_was_away_too_long_gets_a_snapshot() {
     let mut cluster = Cluster::with(3, |config| {
-        config.snapshot_entries = 50;
+        config.snapshot_bytes = 2000;
         config.keep_entries = 10;
         config.segment_bytes = 4096;
     })
@@ -313,6 +313,33 @@ async fn a_member_that_was_away_too_long_gets_a_snapshot() {
         hashes.windows(2).all(|w| w[0] == w[1]),
         "members disagree: {hashes:?}"
     );
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_follow_the_bytes_of_the_log() {
+    let cluster = Cluster::with(1, |config| config.snapshot_bytes = 100_000).await;
+    let client = cluster.client();
+    let snapshots = || {
+        let listed = std::fs::read_dir(cluster.folder(0).join("snapshots")).expect("lists");
+        let names = listed.map(|e| e.expect("entry").path());
+        let made = names.filter(|p| p.extension().is_some_and(|e| e == "snap"));
+        made.collect::<Vec<_>>()
+    };
+    // Many entries, few bytes.
+    for n in 0..200 {
+        client.put("small", n.to_string(), 0).await.expect("put");
+    }
+    assert!(snapshots().is_empty());
+    // Few entries, many bytes; one snapshot of more than the threshold.
+    let value = "x".repeat(50_000);
+    for n in 0..4 {
+        client
+            .put(format!("large/{n}"), value.clone(), 0)
+            .await
+            .expect("put");
+    }
+    wait_until(LONG, async || !snapshots().is_empty()).await;
     cluster.stop().await;
 }
 

@@ -43,7 +43,7 @@ async fn run_member(arguments: &str) {
     config.listen_peer = peer.parse().expect("address");
     config.advertise_peer = format!("http://{peer}");
     config.initial_cluster = parse_initial_cluster(cluster).expect("cluster");
-    config.snapshot_entries = 300;
+    config.snapshot_bytes = 16 << 10;
     config.keep_entries = 100;
     config.segment_bytes = 64 << 10;
     let _server = Server::start(config).await.expect("starts");

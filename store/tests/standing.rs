@@ -136,7 +136,7 @@ async fn an_emptied_member_and_one_that_lags_elect_nobody() {
 async fn a_member_that_returns_through_a_snapshot_survives_its_restart() {
     let mut cluster = Cluster::with(3, |config| {
         config.keep_entries = 5;
-        config.snapshot_entries = 20;
+        config.snapshot_bytes = 800;
         config.segment_bytes = 4096;
     })
     .await;

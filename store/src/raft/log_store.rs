@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::RangeBounds;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
@@ -32,6 +33,8 @@ pub(crate) struct LogStore {
 struct Shared {
     memory: Mutex<Memory>,
     wal: Wal,
+    /// Bytes of all entries appended or found at the start.
+    appended: AtomicU64,
     /// Index of the last entry that is on disk.
     durable: Arc<watch::Sender<Option<u64>>>,
 }
@@ -129,8 +132,10 @@ impl LogStore {
             source,
         })?;
         let (durable, _) = watch::channel(memory.last().map(|id| id.index));
+        let found: usize = memory.entries.values().map(|s| s.bytes).sum();
         Ok(LogStore {
             shared: Arc::new(Shared {
+                appended: AtomicU64::new(found as u64),
                 memory: Mutex::new(memory),
                 wal,
                 durable: Arc::new(durable),
@@ -142,6 +147,24 @@ impl LogStore {
     pub(crate) fn used(&self) -> bool {
         let memory = self.memory();
         memory.vote.is_some() || memory.last().is_some()
+    }
+
+    /// Bytes of all entries appended or found at the start.
+    pub(crate) fn appended_bytes(&self) -> u64 {
+        self.shared.appended.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the entries above `index`, which are all that a start from a snapshot there replays.
+    pub(crate) fn bytes_above(&self, index: Option<u64>) -> u64 {
+        let from = index.map_or(0, |i| i + 1);
+        let memory = self.memory();
+        let above = memory.entries.range(from..).map(|(_, s)| s.bytes as u64);
+        above.sum()
+    }
+
+    /// Changes with each append that has become durable.
+    pub(crate) fn durable(&self) -> watch::Receiver<Option<u64>> {
+        self.shared.durable.subscribe()
     }
 
     /// Returns once the entry at `index` is on disk, in the log or in a snapshot.
@@ -274,6 +297,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 let frame = Frame::new(Kind::Entry, index, versioned(&codec::entry_to(&entry)));
                 let bytes = frame.payload.len();
                 memory.entries.insert(index, Stored { entry, bytes });
+                self.shared
+                    .appended
+                    .fetch_add(bytes as u64, Ordering::Relaxed);
                 frames.push(frame);
                 last = Some(index);
             }

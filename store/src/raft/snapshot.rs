@@ -98,6 +98,12 @@ impl SnapshotDir {
         Ok(found)
     }
 
+    /// Bytes of the newest snapshot; 0 if there is none.
+    pub(crate) fn newest_bytes(&self) -> io::Result<u64> {
+        let newest = self.list()?.pop();
+        newest.map_or(Ok(0), |path| Ok(fs::metadata(path)?.len()))
+    }
+
     /// The newest snapshot.
     pub(crate) fn current(&self) -> io::Result<Option<Snapshot>> {
         let Some(path) = self.list()?.pop() else {

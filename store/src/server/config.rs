@@ -38,8 +38,9 @@ pub struct Config {
     pub election_min: Duration,
     /// Longest such silence; drawn at random between the two.
     pub election_max: Duration,
-    /// Log entries between two snapshots.
-    pub snapshot_entries: u64,
+    /// Bytes of the log after which a snapshot is made, or those of the last snapshot if they are more: so a large state is
+    /// not written out again for little change, and a start never replays more than it would load anyway.
+    pub snapshot_bytes: u64,
     /// Log entries kept behind a snapshot for members that lag.
     pub keep_entries: u64,
     /// Size in bytes at which a log file is closed and the next begun.
@@ -67,7 +68,7 @@ impl Config {
             heartbeat: Duration::from_millis(100),
             election_min: Duration::from_millis(500),
             election_max: Duration::from_millis(1000),
-            snapshot_entries: 10_000,
+            snapshot_bytes: 256 << 20,
             keep_entries: 5_000,
             segment_bytes: 64 << 20,
             cache_bytes: 64 << 20,

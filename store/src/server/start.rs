@@ -16,6 +16,7 @@ use tonic::transport::Server as Transport;
 use super::admission::Admission;
 use super::identity::{self, Phase, Record, data};
 use super::node::Node;
+use super::snapshots::Policy;
 use super::standing::Standing;
 use super::{Config, Error, Server, tasks};
 use crate::api;
@@ -91,7 +92,8 @@ fn raft_config(config: &Config, votes: bool) -> Result<openraft::Config, Error> 
         election_timeout_max: millis(config.election_max),
         // A snapshot travels in one call: a minute for what a small disk and network carry.
         install_snapshot_timeout: 60_000,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_entries),
+        // By bytes instead: `snapshots` triggers them.
+        snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: config.keep_entries,
         enable_pre_vote: Some(true),
         enable_elect: votes,
@@ -181,10 +183,13 @@ pub(super) async fn start(config: Config) -> Result<Server, Error> {
     ));
     let admission = Admission {
         node: node.clone(),
-        log,
+        log: log.clone(),
         members,
     };
+    let policy = Policy::new(node.clone(), log, snapshots.clone());
     let mut server = serve(node, lock, snapshots, client_listeners, peer_listener);
+    let stopping = server.stop.subscribe();
+    server.tasks.push(tokio::spawn(policy.run(stopping)));
     match admit(&mut server, admission).await {
         Ok(()) => Ok(server),
         Err(refused) => {
