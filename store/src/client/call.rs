@@ -167,7 +167,8 @@ impl Client {
                 Ok(Err(status)) => status,
                 Err(_) => Grpc::deadline_exceeded("no answer in time"),
             };
-            if !worth_repeating(&status) {
+            let unclear = repeat == Repeat::OnlyIfNotTaken && !refused_whole(&status);
+            if !worth_repeating(&status) && !unclear {
                 return Err(refusal(operation, &status));
             }
             let last = format!("{}: {}", self.inner.endpoints[at].0, describe(&status));
@@ -209,6 +210,20 @@ fn worth_repeating(status: &Grpc) -> bool {
     }
 }
 
+/// Whether a store refused the request before it changed anything. Not so where an answer was lost on its way, such as one
+/// that is too large to take or does not decode: its write was done.
+fn refused_whole(status: &Grpc) -> bool {
+    let by_the_store = status.message().starts_with("etcdserver:");
+    let before_the_store = matches!(
+        status.code(),
+        Code::InvalidArgument
+            | Code::Unauthenticated
+            | Code::PermissionDenied
+            | Code::Unimplemented
+    );
+    by_the_store || before_the_store
+}
+
 /// Whether the request certainly never reached a leader's log.
 fn certainly_not_taken(status: &Grpc) -> bool {
     status.message() == crate::api::NO_LEADER || never_connected(status)
@@ -248,5 +263,47 @@ fn refusal(operation: &'static str, status: &Grpc) -> Error {
             code,
             message: message.to_owned(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn answered(repeat: Repeat, status: Grpc) -> (Error, usize) {
+        let client = Client::connect(["http://127.0.0.1:1"]).expect("client");
+        let sent = AtomicUsize::new(0);
+        let send = |_| {
+            sent.fetch_add(1, Ordering::Relaxed);
+            let status = status.clone();
+            async move { Err::<Response<()>, _>(status) }
+        };
+        let error = client.call("put", repeat, send).await;
+        (error.expect_err("fails"), sent.into_inner())
+    }
+
+    #[tokio::test]
+    async fn a_write_whose_answer_was_lost_is_neither_repeated_nor_called_refused() {
+        let lost = [
+            Grpc::internal("the leader answered something else"),
+            Grpc::unknown("h2"),
+            Grpc::data_loss("the state cannot be read"),
+            Grpc::out_of_range("decoded message length too large"),
+            Grpc::deadline_exceeded("no answer in time"),
+            Grpc::unavailable(crate::api::TIMED_OUT),
+        ];
+        for status in lost {
+            let code = status.code();
+            let (error, sent) = answered(Repeat::OnlyIfNotTaken, status).await;
+            assert!(error.outcome_unknown() && sent == 1, "{code:?}: {error}");
+        }
+        let refused = [
+            Grpc::invalid_argument("etcdserver: key is not provided"),
+            Grpc::out_of_range("etcdserver: mvcc: required revision is a future revision"),
+        ];
+        for status in refused {
+            let (error, sent) = answered(Repeat::OnlyIfNotTaken, status).await;
+            assert!(matches!(error, Error::Refused { .. }) && sent == 1);
+        }
     }
 }
