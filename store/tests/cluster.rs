@@ -180,8 +180,11 @@ async fn a_lease_does_not_end_while_nobody_could_renew_it() {
     for other in others {
         cluster.start_one(other).await;
     }
-    // From here on its holder renews it again.
-    wait_until(LONG, async || client.lease_keepalive(lease).await.is_ok()).await;
+    wait_until(LONG, async || client.put("back", "x", 0).await.is_ok()).await;
+    // Its holder needs a moment to find out: half the TTL.
+    let back = std::time::Instant::now();
+    wait_until(LONG, async || back.elapsed() > ttl / 2).await;
+    client.lease_keepalive(lease).await.expect("not ended");
     assert!(client.get("held").await.expect("get").is_some());
     cluster.stop().await;
 }
