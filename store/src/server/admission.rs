@@ -202,7 +202,11 @@ impl Admission {
                 self.pause(&mut FIRST_PAUSE.clone()).await;
             }
         };
-        let _ = timeout(self.node.config.election_min, ready).await;
+        let in_time = timeout(self.node.config.election_min, ready).await.is_ok();
         self.node.raft.runtime_config().elect(true);
+        if goes_first && in_time {
+            // At once, not at the next timeout; refused if there is a leader already.
+            let _ = self.node.raft.trigger().elect(true).await;
+        }
     }
 }
