@@ -23,7 +23,7 @@ pub struct Cli {
         default_value = "unix:/run/weft/weft.sock"
     )]
     pub host: String,
-    /// Print JSON, one object a line, instead of tables.
+    /// Print JSON, one object a line, instead of tables; errors too, on standard error.
     #[arg(long, global = true)]
     pub json: bool,
     #[command(subcommand)]

@@ -8,6 +8,7 @@ pub mod drops;
 pub mod function;
 pub mod hidden;
 pub mod lab;
+pub mod named;
 pub mod network;
 pub mod node;
 pub mod status;

@@ -1,6 +1,7 @@
 //! What a command fails with: subject and cause, the next step, and the exit code: 1 failed, 2 wrong
 //! usage, 3 not found, 4 refused by state, 5 unreachable.
 
+use serde_json::{Value, json};
 use tonic::Code;
 use weft_agent::client::ClientError;
 use weft_agent::node::NodeError;
@@ -61,6 +62,15 @@ impl Failure {
         }
     }
 
+    /// Arguments that the command line does not have.
+    pub fn arguments(error: &clap::Error) -> Failure {
+        let text = error.to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        // What is wrong, then a tip, the usage and where to read more.
+        let (message, rest) = text.split_once("\n\n").unwrap_or((text, ""));
+        Failure::usage(message.trim_end(), rest.trim())
+    }
+
     /// `subject: cause`, a line `help: next step`, as all of weft writes its errors.
     fn from_text(text: &str, code: u8) -> Failure {
         let (message, help) = match text.split_once("\nhelp: ") {
@@ -73,12 +83,30 @@ impl Failure {
         }
     }
 
-    /// Tells it on standard error.
-    pub fn print(&self) {
+    /// Tells it on standard error: in words, or as one JSON object in one line.
+    pub fn print(&self, json: bool) {
+        if json {
+            eprintln!("{}", self.json());
+            return;
+        }
         for diagnostic in &self.diagnostics {
             eprintln!("{:?}", miette::Report::new(diagnostic.clone()));
         }
         eprint!("{}", self.text());
+    }
+
+    fn json(&self) -> Value {
+        let mut object = json!({ "error": self.message, "help": self.help, "code": self.code });
+        if !self.diagnostics.is_empty() {
+            let mistake = |d: &Diagnostic| {
+                json!({
+                    "file": d.source.name, "line": d.line, "column": d.column,
+                    "error": d.message, "help": d.help,
+                })
+            };
+            object["mistakes"] = self.diagnostics.iter().map(mistake).collect();
+        }
+        object
     }
 
     fn text(&self) -> String {

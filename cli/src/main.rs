@@ -15,6 +15,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::fail::Failure;
+
 fn main() -> ExitCode {
     // These become other processes' first thread, so they come before anything that could start one.
     let raw: Vec<String> = std::env::args().skip(1).collect();
@@ -25,14 +27,28 @@ fn main() -> ExitCode {
         _ => {}
     }
     end_quietly_without_reader();
-    let cli = args::Cli::parse();
-    match commands::run(cli) {
+    let (json, done) = match args::Cli::try_parse() {
+        Ok(cli) => (cli.json, commands::run(cli)),
+        // Help and versions are no errors.
+        Err(error) if error.use_stderr() && asks_for_json(&raw) => {
+            (true, Err(Failure::arguments(&error)))
+        }
+        Err(error) => error.exit(),
+    };
+    match done {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            failure.print();
+            failure.print(json);
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// For arguments that could not be parsed. What stands behind `--` is a container's.
+fn asks_for_json(raw: &[String]) -> bool {
+    raw.iter()
+        .take_while(|word| *word != "--")
+        .any(|word| word == "--json")
 }
 
 /// `weft ps | head -1`: the standard library ignores SIGPIPE and panics in `println!` instead. Nobody reads

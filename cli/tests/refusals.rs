@@ -198,6 +198,96 @@ fn files_and_labs_that_are_not_there_are_not_found() {
 }
 
 #[test]
+fn names_and_traffic_of_every_command_are_judged_before_anybody_is_asked() {
+    for (line, words) in [
+        (&["ps", "Red"] as &[&str], &["Red", "a-z"] as &[&str]),
+        (&["network", "ls", "Red"], &["Red", "a-z"]),
+        (&["endpoint", "ls", "Red"], &["Red", "a-z"]),
+        (&["chain", "ls", "Red"], &["Red", "a-z"]),
+        (&["chain", "show", "guard"], &["guard", "TENANT/CHAIN"]),
+        (&["chain", "rm", "red/Guard"], &["Guard", "a-z"]),
+        (&["chain", "stats", "red/"], &["a-z"]),
+        (
+            &["trace", "live", "a", "red/b"],
+            &["'a'", "TENANT/CONTAINER"],
+        ),
+        (
+            &["trace", "live", "red/a", "red/b", "x/80"],
+            &["x/80", "tcp"],
+        ),
+    ] {
+        weft(line).refused(2, words);
+    }
+}
+
+#[test]
+fn functions_tell_wrong_usage_and_missing_files_apart() {
+    weft(&["function", "serve", "icmp"]).refused(2, &["serve icmp", "help: ", "tcp/80"]);
+    weft(&["function", "status", "--file", "/nonexistent.json"])
+        .refused(3, &["/nonexistent.json", "help: "]);
+}
+
+#[test]
+fn a_store_that_does_not_answer_is_told_without_an_empty_table() {
+    let said = weft(&["store", "status", "--endpoints", "http://127.0.0.1:1"]);
+    said.refused(5, &["error: store http://127.0.0.1:1", "help: "]);
+    assert_eq!(said.out, "");
+}
+
+/// With `--json` a script reads one object from standard error, whatever went wrong.
+#[test]
+fn errors_are_json_where_json_is_asked_for() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let typo = CHAIN.replace("on_failure", "on_failur");
+    let typo = file(dir.path(), "typo.toml", &typo);
+    for (line, code, word) in [
+        (
+            &["--host", "unix:/nonexistent/weft.sock", "ps"] as &[&str],
+            5,
+            "weft.sock",
+        ),
+        (&["--host", "nonsense", "ps"], 2, "nonsense"),
+        (&["ps", "Red"], 2, "Red"),
+        (&["nosuch"], 2, "nosuch"),
+        (&["network", "create", "red/front"], 2, "--cidr"),
+        (
+            &["apply", "-f", "/nonexistent.toml"],
+            3,
+            "/nonexistent.toml",
+        ),
+        (&["lab", "run", "nosuch"], 3, "nosuch"),
+        (&["function", "serve", "icmp"], 2, "icmp"),
+        (&["chain", "check", &typo], 2, "typo.toml"),
+    ] {
+        let said = weft(&[&["--json"], line].concat());
+        said.refused(code, &[word]);
+        assert_eq!(said.out, "", "{line:?}");
+        let object: serde_json::Value = serde_json::from_str(&said.err)
+            .unwrap_or_else(|e| panic!("{line:?}: {e}: {}", said.err));
+        assert_eq!(object["code"], code, "{line:?}");
+        for key in ["error", "help"] {
+            let text = object[key].as_str();
+            assert!(text.is_some_and(|t| !t.is_empty()), "{line:?}: {object}");
+        }
+        assert!(
+            !object["error"]
+                .as_str()
+                .is_some_and(|t| t.starts_with("error"))
+        );
+    }
+    let said = weft(&["chain", "check", &typo, "--json"]);
+    let object: serde_json::Value = serde_json::from_str(&said.err).expect("JSON");
+    let mistake = &object["mistakes"][0];
+    assert_eq!(
+        (&mistake["line"], &mistake["column"]),
+        (&14.into(), &1.into())
+    );
+    // Behind `--` it is the container's own.
+    let said = weft(&["exec", "--", "x", "--json"]);
+    said.refused(2, &["error: "]);
+}
+
+#[test]
 fn the_shim_is_not_for_people() {
     weft(&["shim"]).refused(2, &["error: ", "agent"]);
 }

@@ -32,11 +32,13 @@ pub enum Chain {
     /// List chains.
     Ls {
         /// Only this tenant's.
+        #[arg(value_parser = super::named::tenant)]
         tenant: Option<String>,
     },
     /// Everything known of a chain.
     Show {
         /// TENANT/CHAIN
+        #[arg(value_parser = super::named::chain)]
         name: String,
         /// Print the file as it was applied.
         #[arg(long)]
@@ -45,11 +47,13 @@ pub enum Chain {
     /// Packets and bytes of each hop's instances.
     Stats {
         /// TENANT/CHAIN; all without it.
+        #[arg(value_parser = super::named::chain)]
         name: Option<String>,
     },
     /// Remove a chain: its traffic goes straight again.
     Rm {
         /// TENANT/CHAIN
+        #[arg(value_parser = super::named::chain)]
         name: String,
     },
 }

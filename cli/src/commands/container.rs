@@ -71,6 +71,7 @@ enum RestartArg {
 #[derive(Debug, Args)]
 pub struct Ps {
     /// Only this tenant's.
+    #[arg(value_parser = super::named::tenant)]
     tenant: Option<String>,
 }
 

@@ -1,5 +1,6 @@
 //! `weft function`: built-in service functions and probes, run inside containers.
 
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +8,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use weft_agent::chain::Traffic;
 use weft_agent::chain::functions::{
-    self, CounterArgs, DEFAULT_STATUS, FirewallArgs, FunctionArgs, ProbeArgs, ServeArgs,
+    self, CounterArgs, DEFAULT_STATUS, FirewallArgs, FunctionArgs, FunctionError, ProbeArgs,
+    ServeArgs,
 };
 
 use super::node::duration;
@@ -101,7 +103,15 @@ pub fn run(function: Function) -> Done {
             }
             source = cause.source();
         }
-        Failure::new(message, error.help())
+        let code = match &error {
+            FunctionError::Unsuitable { .. } => 2,
+            FunctionError::Status { source, .. } if source.kind() == ErrorKind::NotFound => 3,
+            _ => 1,
+        };
+        Failure {
+            code,
+            ..Failure::new(message, error.help())
+        }
     })?;
     Ok(u8::try_from(code).unwrap_or(1))
 }

@@ -21,6 +21,7 @@ pub enum Network {
     /// List networks.
     Ls {
         /// Only this tenant's.
+        #[arg(value_parser = super::named::tenant)]
         tenant: Option<String>,
     },
     /// Everything known of a network: its document, the subnets that nodes lease, its endpoints.
@@ -75,6 +76,7 @@ pub enum Endpoint {
     /// List endpoints.
     Ls {
         /// Only this tenant's.
+        #[arg(value_parser = super::named::tenant)]
         tenant: Option<String>,
     },
     /// Everything known of an endpoint.

@@ -106,7 +106,7 @@ async fn status(json: bool, endpoints: Vec<String>) -> Done {
         )
     })?;
     let mut rows = Vec::new();
-    let mut bad = 0;
+    let mut silent = Vec::new();
     for endpoint in endpoints {
         match client.status(&endpoint).await {
             Ok(s) if json => println!(
@@ -126,18 +126,26 @@ async fn status(json: bool, endpoints: Vec<String>) -> Done {
                 s.revision.to_string(),
             ]),
             Err(error) => {
-                bad += 1;
-                eprintln!("error: store {endpoint}: {error}");
+                silent.push(format!("store {endpoint}: {error}"));
             }
         }
     }
-    if !json {
+    if !rows.is_empty() {
         output::table(
             ["ENDPOINT", "LEADER", "VERSION", "TERM", "INDEX", "REVISION"],
             rows,
         );
     }
-    Ok(if bad > 0 { 5 } else { 0 })
+    match silent.is_empty() {
+        true => Ok(0),
+        false => Err(Failure {
+            code: 5,
+            ..Failure::new(
+                silent.join("\n"),
+                "check that the member runs and that its client URL is right; others may still have a majority",
+            )
+        }),
+    }
 }
 
 fn address(flag: &str, url: &str) -> Result<SocketAddr, Failure> {

@@ -37,12 +37,14 @@ pub enum Trace {
 #[derive(Debug, Args)]
 pub struct Live {
     /// One end: TENANT/CONTAINER or TENANT/NETWORK/ENDPOINT.
+    #[arg(value_parser = super::named::end)]
     a: String,
     /// The other end: the same, or an address.
+    #[arg(value_parser = super::named::end)]
     b: String,
     /// tcp/80, udp/53, icmp; any without it.
-    #[arg(default_value = "")]
-    traffic: String,
+    #[arg(value_parser = super::named::traffic)]
+    traffic: Option<String>,
     /// End after so many packets.
     #[arg(long)]
     count: Option<usize>,
@@ -81,7 +83,7 @@ fn live(host: &str, as_json: bool, live: Live) -> Done {
     let request = TraceRequest {
         a: live.a,
         b: live.b,
-        traffic: live.traffic,
+        traffic: live.traffic.unwrap_or_default(),
         seconds: live.seconds,
         ..TraceRequest::default()
     };
