@@ -17,7 +17,8 @@ mod stats;
 mod trace;
 mod tracer;
 
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -90,13 +91,19 @@ fn log_end(listener: &str, result: Result<(), tonic::transport::Error>) {
 
 /// A socket that only root can open, in place of one that a killed agent left.
 fn unix_listener(path: &Path) -> std::io::Result<UnixListener> {
-    match std::fs::remove_file(path) {
+    // Made in a folder of its own that nobody else can enter: between bind and chmod the umask decides
+    // who may connect.
+    let nest = path.with_extension("new");
+    match std::fs::remove_dir_all(&nest) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    // Its directory has mode 0700, so nobody gets in between bind and chmod.
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    DirBuilder::new().mode(0o700).create(&nest)?;
+    let made = nest.join("sock");
+    let listener = UnixListener::bind(&made)?;
+    std::fs::set_permissions(&made, Permissions::from_mode(0o600))?;
+    std::fs::rename(&made, path)?;
+    std::fs::remove_dir(&nest)?;
     Ok(listener)
 }
 

@@ -183,11 +183,12 @@ pub enum LocalError {
     },
 }
 
-/// Makes the state directory for root alone, whatever the umask. One that is there already and is a node's, or empty
-/// as a service manager makes it, is closed to others too; any other folder that an operator names stays as it is.
-fn private_folder(dir: &Path) -> io::Result<()> {
+/// Makes a directory for root alone, whatever the umask. One that is there already and is a node's (it has the file
+/// `mark`), or empty as a service manager makes it, is closed to others too; any other folder that an operator names
+/// stays as it is.
+pub fn private_folder(dir: &Path, mark: &str) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    if dir.join(FILE).exists() || fs::read_dir(dir)?.next().is_none() {
+    if dir.join(mark).exists() || fs::read_dir(dir)?.next().is_none() {
         fs::set_permissions(dir, Permissions::from_mode(0o700))?;
     }
     Ok(())
@@ -208,7 +209,7 @@ impl LocalFile {
             path: path.clone(),
             source,
         };
-        private_folder(state_dir).map_err(io)?;
+        private_folder(state_dir, FILE).map_err(io)?;
         let state = match fs::read(&path) {
             Ok(text) => {
                 let format = |cause: String| LocalError::Format {

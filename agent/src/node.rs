@@ -17,6 +17,9 @@ use weft_overlay::NodeName;
 
 pub use run::{run, run_until};
 
+/// The API's socket in the run directory.
+const SOCKET: &str = "weft.sock";
+
 /// Everything `weft node run` is told.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -84,7 +87,7 @@ impl NodeConfig {
     }
     /// The API's unix socket.
     pub fn socket(&self) -> PathBuf {
-        self.run_dir.join("weft.sock")
+        self.run_dir.join(SOCKET)
     }
 }
 

@@ -17,9 +17,9 @@ use weft_overlay::link::Netlink;
 use weft_runtime::{Runtime, RuntimeConfig};
 
 use super::register::{Registered, Registration, register};
-use super::{NodeConfig, NodeError, lease, overlay_device, store};
+use super::{NodeConfig, NodeError, SOCKET, lease, overlay_device, store};
 use crate::api::{Parts, Report, Shared, SharedDatapath, Tracer};
-use crate::local::{LocalFile, LocalState};
+use crate::local::{LocalFile, LocalState, private_folder};
 use crate::mirror::Mirror;
 use crate::reconcile::{Reconciler, now};
 
@@ -96,11 +96,7 @@ fn local_error(error: crate::local::LocalError) -> NodeError {
 }
 
 fn prepare_run_dir(config: &NodeConfig) -> Result<(), NodeError> {
-    use std::os::unix::fs::PermissionsExt;
-    let made = std::fs::create_dir_all(&config.run_dir).and_then(|()| {
-        std::fs::set_permissions(&config.run_dir, std::fs::Permissions::from_mode(0o700))
-    });
-    made.map_err(|e| {
+    private_folder(&config.run_dir, SOCKET).map_err(|e| {
         NodeError::new(
             format!("run directory {}", config.run_dir.display()),
             e,
