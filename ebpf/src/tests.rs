@@ -3,6 +3,7 @@
 mod bed;
 mod chain;
 mod endpoint;
+mod fragments;
 mod keeper;
 mod memory;
 mod model;

@@ -302,9 +302,17 @@ pub struct FlowKey {
     pub dport: u16,
     /// IP protocol.
     pub proto: u8,
+    /// `FLOW_*`.
+    pub kind: u8,
     /// Zero.
-    pub pad: [u8; 3],
+    pub pad: [u8; 2],
 }
+
+/// [`FlowKey::kind`]: a flow.
+pub const FLOW_PORTS: u8 = 0;
+/// [`FlowKey::kind`]: the fragments of one packet; `sport` and `dport` are the upper and lower half of its
+/// identification, and a steering id of 0 means that no chain selects it.
+pub const FLOW_FRAGMENTS: u8 = 1;
 
 /// What is remembered of a flow.
 #[repr(C)]

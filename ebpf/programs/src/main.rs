@@ -126,19 +126,21 @@ fn enter_chain(skb: Skb, p: &mut Packet) -> i32 {
     let mut steer = select::remembered(p);
     if steer == select::NONE {
         let stage = select::classify(p);
-        if stage >= select::DROP {
-            return report::drop(p, stage & 0xff);
-        }
         if stage != 0 {
             steer = select::position_in(p, stage);
         }
-        if steer != select::NONE && steer >= select::DROP {
-            return report::drop(p, steer & 0xff);
+        if steer < select::DROP {
+            select::remember(p, steer);
         }
-        if steer == select::NONE {
-            return send::to_destination(skb, p, 0);
-        }
-        select::remember(p, steer);
+    }
+    if select::refuses(steer) {
+        return report::drop(p, steer & 0xff);
+    }
+    if p.first_fragment != 0 {
+        select::lead(p, steer);
+    }
+    if steer >= select::BYPASSED {
+        return send::to_destination(skb, p, 0);
     }
     p.steer = steer;
     report::emit(p, TracePoint::ChainEntry, 0);
@@ -203,14 +205,17 @@ fn leave_hop(skb: Skb, p: &mut Packet, next: u32, forward: u32) -> i32 {
         let mut steer = select::remembered(p);
         if steer == select::NONE {
             steer = select::position_in(p, next);
-            if steer != select::NONE && steer >= select::DROP {
-                return report::drop(p, steer & 0xff);
-            }
-            if steer != select::NONE {
+            if steer < select::DROP {
                 select::remember(p, steer);
             }
         }
-        if steer != select::NONE {
+        if select::refuses(steer) {
+            return report::drop(p, steer & 0xff);
+        }
+        if p.first_fragment != 0 {
+            select::lead(p, steer);
+        }
+        if steer < select::DROP {
             p.steer = steer;
             return send::to_position(skb, p, 0);
         }

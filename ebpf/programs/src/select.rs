@@ -1,8 +1,9 @@
 //! Which position a packet goes to next: flow memory first, then the rules, then a slot of the stage.
 
 use weft_ebpf_abi::{
-    ClassCidrKey, ClassKey, DropReason, Flow, FlowKey, NETWORK_CIDR_CLASSES, PairKey, RULES_MAX,
-    Rule, STAGE_BYPASS, STAGE_REVERSE, SlotKey, SteerFace,
+    ClassCidrKey, ClassKey, DropReason, FLOW_FRAGMENTS, FLOW_PORTS, Flow, FlowKey,
+    NETWORK_CIDR_CLASSES, PairKey, RULES_MAX, Rule, STAGE_BYPASS, STAGE_REVERSE, SlotKey,
+    SteerFace,
 };
 
 use crate::{
@@ -11,10 +12,18 @@ use crate::{
 };
 use aya_ebpf::btf_maps::lpm_trie::Key;
 
-/// Answers of this module: a steering id, or one of these (steering ids have 24 bits).
+/// Answers of this module: a steering id (they have 24 bits), or one of these.
 pub const NONE: u32 = 0xffff_ffff;
+/// No hop, and that is not to be asked again.
+pub const BYPASSED: u32 = 0xffff_fffe;
 /// The packet is to be dropped; the low byte is the reason.
 pub const DROP: u32 = 0xff00_0000;
+
+/// Whether an answer is a reason to drop.
+#[inline(always)]
+pub fn refuses(answer: u32) -> bool {
+    answer >= DROP && answer < BYPASSED
+}
 
 #[inline(always)]
 fn flow_key(p: &Packet) -> FlowKey {
@@ -25,8 +34,36 @@ fn flow_key(p: &Packet) -> FlowKey {
         sport: p.sport,
         dport: p.dport,
         proto: p.proto,
-        pad: [0; 3],
+        kind: FLOW_PORTS,
+        pad: [0; 2],
     }
+}
+
+#[inline(always)]
+fn fragment_key(p: &Packet) -> FlowKey {
+    FlowKey {
+        steer: p.steer,
+        src: p.src,
+        dst: p.dst,
+        sport: (p.fragment_id >> 16) as u16,
+        dport: p.fragment_id as u16,
+        proto: p.proto,
+        kind: FLOW_FRAGMENTS,
+        pad: [0; 2],
+    }
+}
+
+/// The fragments that follow this first one go where it went: to `steer`, or by no hop.
+#[inline(never)]
+pub fn lead(p: &Packet, steer: u32) -> u32 {
+    let key = fragment_key(p);
+    let flow = Flow {
+        steer: if steer >= DROP { 0 } else { steer },
+        from_port: 0,
+        last_seen: 0,
+    };
+    flows::put(p.port, &key, &flow);
+    0
 }
 
 #[inline(always)]
@@ -34,16 +71,24 @@ fn opens_flow(p: &Packet) -> bool {
     p.proto == 6 && p.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN
 }
 
-/// The position this flow took before, if its instance still stands.
+/// The position this flow took before, if its instance still stands. A fragment that is not the first has no
+/// ports: it goes where its first went.
 #[inline(never)]
 pub fn remembered(p: &Packet) -> u32 {
-    if opens_flow(p) || p.later_fragment != 0 {
+    if opens_flow(p) {
         return NONE;
     }
-    let key = flow_key(p);
+    let key = if p.later_fragment != 0 {
+        fragment_key(p)
+    } else {
+        flow_key(p)
+    };
     let Some(steer) = flows::get(p.port, &key) else {
         return NONE;
     };
+    if steer == 0 {
+        return BYPASSED;
+    }
     if unsafe { maps::POSITIONS.get(steer & !3) }.is_none() {
         return NONE;
     }
@@ -86,7 +131,7 @@ fn class_of(p: &Packet, addr: &[u8; 16]) -> u32 {
     0
 }
 
-/// The stage that the rules of (from, to) give; 0 = none; `DROP | Frag` = cannot tell.
+/// The stage that the rules of (from, to) give; 0 = none. Of a later fragment: one that they may give.
 #[inline(always)]
 fn stage_of(p: &Packet, from: u32, to: u32, reverse: bool) -> u32 {
     let key = PairKey {
@@ -116,7 +161,8 @@ fn stage_of(p: &Packet, from: u32, to: u32, reverse: bool) -> u32 {
                 return stage;
             }
             if p.later_fragment != 0 {
-                return DROP | DropReason::Frag as u32;
+                // Whether it matches cannot be told; any stage says that it might.
+                return stage;
             }
             if port >= rule.port_lo && port <= rule.port_hi {
                 return stage;
@@ -145,6 +191,10 @@ pub fn classify(p: &Packet) -> u32 {
 /// The position of this flow in a stage, passing by stages that are bypassed.
 #[inline(never)]
 pub fn position_in(p: &Packet, first: u32) -> u32 {
+    if p.later_fragment != 0 {
+        // Its first was not seen here, and its hash is another flow's.
+        return DROP | DropReason::Frag as u32;
+    }
     let hash = symmetric_hash(p);
     let mut stage_id = first;
     let mut passed = 0;

@@ -9,8 +9,9 @@ use aya_ebpf::{
     },
 };
 use weft_ebpf_abi::{
-    ACTION_LOCAL, ACTION_TUNNEL, DropReason, Endpoint, EndpointKey, Flow, FlowKey, GATEWAY_MAC,
-    NETWORK_CHAINS, PORT_NO_PEER, SteerFace, SubnetKey, TracePoint, VtepKey, port_mac, steer_mac,
+    ACTION_LOCAL, ACTION_TUNNEL, DropReason, Endpoint, EndpointKey, FLOW_PORTS, Flow, FlowKey,
+    GATEWAY_MAC, NETWORK_CHAINS, PORT_NO_PEER, SteerFace, SubnetKey, TracePoint, VtepKey, port_mac,
+    steer_mac,
 };
 
 use crate::{
@@ -194,7 +195,10 @@ fn local(skb: Skb, p: &mut Packet, endpoint: &Endpoint) -> i32 {
     if !rewrite(skb, endpoint.mac, GATEWAY_MAC) {
         return report::drop(p, DropReason::Malformed as u32);
     }
-    if p.steer != 0 && SteerFace::of(p.steer) as u32 == SteerFace::EndForward as u32 {
+    if p.steer != 0
+        && SteerFace::of(p.steer) as u32 == SteerFace::EndForward as u32
+        && p.later_fragment == 0
+    {
         remember_reply(p, endpoint.port);
     }
     p.port = endpoint.port;
@@ -217,7 +221,8 @@ fn remember_reply(p: &Packet, port: u32) {
         sport: p.dport,
         dport: p.sport,
         proto: p.proto,
-        pad: [0; 3],
+        kind: FLOW_PORTS,
+        pad: [0; 2],
     };
     let back = SteerFace::EnterReverse.id(p.steer & !3);
     if flows::get(port, &key) == Some(back) {

@@ -248,12 +248,3 @@ fn a_hop_without_instances_drops_or_is_passed_by() {
         (ACTION_TUNNEL, 2, 0)
     );
 }
-
-#[test]
-fn a_later_fragment_never_slips_past_a_chain() {
-    let mut bed = Bed::new();
-    with_chain(&mut bed, 1);
-    let mut fragment = tcp((CLIENT_MAC, GATEWAY_MAC), (CLIENT, REMOTE), (4000, 80));
-    fragment[20..22].copy_from_slice(&100u16.to_be_bytes());
-    assert_eq!(bed.send(&fragment).0.reason, DropReason::Frag as u32);
-}
