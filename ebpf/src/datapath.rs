@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::generation::Generation;
 use crate::hook::Hook;
 use crate::pods::P;
+use crate::ports::make_flows;
 use crate::programs::Programs;
 use crate::sync::SyncReport;
 
@@ -97,6 +98,7 @@ impl Datapath {
             None => Generation::after(&config.bpf_dir, old.as_ref())?,
         };
         generation.make()?;
+        make_flows(&generation.maps().join("flows"))?;
         let mut loader = EbpfLoader::new();
         for name in MAPS {
             loader.map_pin_path(name, generation.maps().join(name));

@@ -8,6 +8,7 @@
 //! - `ports`: what each port has of its own: counters, memory of flows.
 //! - `counters`, `events`: what the programs tell.
 //! - `bpffs`, `features`: what the kernel gives.
+//! - `syscall`: bpf(2) where aya has no call for it.
 //! - `pods`: the one place that says the abi's structs are plain bytes.
 //!
 //! Never: decides what should be in a table.
@@ -25,6 +26,7 @@ mod pods;
 mod ports;
 mod programs;
 mod sync;
+mod syscall;
 mod tables;
 
 #[cfg(test)]

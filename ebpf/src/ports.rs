@@ -2,6 +2,8 @@
 //! before the port itself and removed after it, so the programs find them whenever they find the port.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
 
 use aya::maps::of_maps::HashOfMaps;
 use aya::maps::{MapData, MapError, MapType, PerCpuHashMap, PerCpuValues};
@@ -9,9 +11,11 @@ use weft_ebpf_abi::{
     FLOWS_PER_HOP, FLOWS_PER_PORT, Flow, FlowKey, NETWORK_CHAINS, PORT_HOP, Port, PortStats,
 };
 
+use crate::OBJECT;
 use crate::datapath::{Datapath, map_error};
 use crate::error::Error;
 use crate::pods::P;
+use crate::syscall::bpf;
 use crate::tables::Tables;
 
 /// Entries a memory has for each CPU, at least. Each CPU keeps up to 128 free ones for itself
@@ -106,6 +110,60 @@ fn remembering(tables: &Tables) -> BTreeMap<u32, u32> {
         }
     };
     tables.ports.values().filter_map(size).collect()
+}
+
+/// Makes the map of memories, if nothing is pinned there yet. aya would make it with a pattern that has type
+/// information; Linux 6.1 then takes no memory without (`bpf_map_meta_equal` compares where a timer was looked
+/// for), and memories are made without.
+pub(crate) fn make_flows(pin: &Path) -> Result<(), Error> {
+    /// `BPF_MAP_CREATE` of `enum bpf_cmd`, include/uapi/linux/bpf.h.
+    const MAP_CREATE: libc::c_long = 0;
+    /// The fields of `union bpf_attr` for it.
+    #[repr(C)]
+    struct MapCreate {
+        kind: u32,
+        key_size: u32,
+        value_size: u32,
+        max_entries: u32,
+        flags: u32,
+        pattern: u32,
+        numa_node: u32,
+        name: [u8; 16],
+    }
+    if pin.exists() {
+        return Ok(());
+    }
+    let missing = Error::Missing {
+        kind: "map",
+        name: FLOWS,
+    };
+    let object = aya_obj::Object::parse(OBJECT).ok();
+    let definition = object
+        .and_then(|mut o| o.maps.remove(FLOWS))
+        .ok_or(missing)?;
+    let pattern = memory(FLOWS_PER_PORT).map_err(map_error(FLOWS, "making a port's"))?;
+    let mut name = [0; 16];
+    name[..FLOWS.len()].copy_from_slice(FLOWS.as_bytes());
+    let attributes = MapCreate {
+        kind: definition.map_type(),
+        key_size: definition.key_size(),
+        value_size: definition.value_size(),
+        max_entries: definition.max_entries(),
+        flags: definition.map_flags(),
+        pattern: pattern.fd().as_fd().as_raw_fd().cast_unsigned(),
+        numa_node: 0,
+        name,
+    };
+    let fail = |source| map_error(FLOWS, "making")(MapError::IoError(source));
+    let fd = bpf(MAP_CREATE, &attributes).map_err(fail)?;
+    // SAFETY: the kernel has just opened it, and nobody else knows of it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let map = MapData::from_fd(fd).map_err(map_error(FLOWS, "making"))?;
+    map.pin(pin).map_err(|source| Error::Pin {
+        program: FLOWS.into(),
+        action: "pinning its map",
+        source: std::io::Error::other(source),
+    })
 }
 
 fn memory(size: u32) -> Result<MapData, MapError> {

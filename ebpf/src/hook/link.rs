@@ -7,6 +7,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use crate::syscall::bpf;
+
 /// `BPF_OBJ_GET` and `BPF_OBJ_GET_INFO_BY_FD` of `enum bpf_cmd`, include/uapi/linux/bpf.h.
 const OBJ_GET: libc::c_long = 7;
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
@@ -70,21 +72,4 @@ pub(super) fn of_pin(pin: &Path) -> io::Result<LinkInfo> {
         program: info.program,
         ifindex: info.ifindex,
     })
-}
-
-fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<i32> {
-    // SAFETY: `attributes` is a prefix of `union bpf_attr` with its true size; the pointers in it are of
-    // values that the caller holds across the call, with the lengths that the kernel is told.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            std::ptr::from_ref(attributes),
-            size_of::<T>(),
-        )
-    };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    i32::try_from(result).map_err(io::Error::other)
 }
