@@ -24,6 +24,8 @@ fn main() -> ExitCode {
         Some("shim") => commands::hidden::shim(&raw[1..]),
         Some("lab-holder") => weft_labs::holder_main(&raw[1..]),
         Some("lab-enter") => weft_labs::enter_main(&raw[1..]),
+        Some("lab-machine") => weft_labs::machine_main(&raw[1..]),
+        Some("lab-guest") => weft_labs::guest_main(&raw[1..]),
         _ => {}
     }
     end_quietly_without_reader();

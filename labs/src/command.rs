@@ -151,6 +151,8 @@ pub(crate) struct Lines {
     child: Child,
     lines: Receiver<String>,
     errors: Reader,
+    /// Whether the child is to live on.
+    left: bool,
 }
 
 impl Lines {
@@ -177,6 +179,7 @@ impl Lines {
             child,
             lines,
             errors,
+            left: false,
         })
     }
 
@@ -184,6 +187,16 @@ impl Lines {
     pub(crate) fn next(&mut self, deadline: Instant) -> Option<String> {
         let wait = deadline.saturating_duration_since(Instant::now());
         self.lines.recv_timeout(wait).ok()
+    }
+
+    /// The child, unless it has ended.
+    pub(crate) fn process(&self) -> Option<Process> {
+        Process::of(self.child.id() as i32)
+    }
+
+    /// Lets the child live on; it has closed its output or will never be read again.
+    pub(crate) fn leave_running(mut self) {
+        self.left = true;
     }
 
     /// Waits for the child, which is about to end by itself, and leaves its own children alone.
@@ -201,6 +214,11 @@ impl Lines {
 
 impl Drop for Lines {
     fn drop(&mut self) {
+        if self.left {
+            // Reaped when it ends, as long as we are here to do it.
+            let _ = self.child.try_wait();
+            return;
+        }
         end(&mut self.child);
     }
 }

@@ -4,11 +4,15 @@
 //! killed; `down` finds all of it by the journal. Never: talks to an agent except by the binary.
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::Command;
+
+use serde_json::json;
 
 use crate::builtin;
 use crate::cancel::Cancel;
 use crate::error::LabError;
+use crate::machine::Kernel;
 use crate::options::{Host, Outcome, RunOptions};
 use crate::place::Place;
 use crate::report::Report;
@@ -20,7 +24,7 @@ mod contents;
 mod list;
 mod tear_down;
 
-pub(crate) use bring_up::{Running, ports};
+pub(crate) use bring_up::{Running, lab_id, ports};
 
 /// `weft lab run`: up, steps, down. Prints the report; an error is one of the lab's own making, a
 /// step that does not hold is an [`Outcome`].
@@ -103,6 +107,21 @@ pub fn down(host: &Host, name: &str) -> Result<(), LabError> {
 /// `weft lab ls`.
 pub fn ls(host: &Host) -> Result<(), LabError> {
     list::print(host)
+}
+
+/// `weft lab kernel`: brings what virtual machines boot, and says where it is.
+pub fn kernel(host: &Host, wanted: &str) -> Result<(), LabError> {
+    let found = Kernel::find(wanted, &|what| progress(host, what))?;
+    let modules = found.modules.as_deref().unwrap_or(Path::new(""));
+    if host.json {
+        let kernel = json!({"kernel": found.release, "image": found.image, "modules": modules});
+        println!("{kernel}");
+        return Ok(());
+    }
+    println!("kernel   {}", found.release);
+    println!("image    {}", found.image.display());
+    println!("modules  {}", modules.display());
+    Ok(())
 }
 
 /// `weft lab inspect NAME`.

@@ -4,6 +4,7 @@
 //! - `builtin`: the topologies that go by name.
 //! - `holder`, `enter`: the namespaces of a node, kept by a small process, and the way into them.
 //! - `journal`, `place`, `processes`, `cgroups`: what a lab owns on the machine, so that it can be removed.
+//! - `machine`: a node as a virtual machine: kernel, initramfs, QEMU, the guest's side.
 //! - `underlay`: the segment or the links that join the nodes.
 //! - `node`: a node, driven through the real binary as a process (`command`, `cancel`).
 //! - `engine`: up, steps, down. `steps`, `observe`, `report`: what a lab asserts and prints.
@@ -22,6 +23,7 @@ mod error;
 pub mod file;
 pub mod holder;
 mod journal;
+pub mod machine;
 mod node;
 mod observe;
 mod options;
@@ -35,7 +37,7 @@ mod underlay;
 
 pub use builtin::names as builtin_names;
 pub use diagnose::Diagnostic;
-pub use engine::{down, exec, inspect, ls, run, up};
+pub use engine::{down, exec, inspect, kernel, ls, run, up};
 pub use error::LabError;
 pub use file::LabFile;
 pub use options::{DEFAULT_ROOT, Host, Outcome, RunOptions};
@@ -48,4 +50,14 @@ pub fn holder_main(args: &[String]) -> ! {
 /// Hidden `weft lab-enter ARGS...`: all arguments after the word. Call it before any thread starts.
 pub fn enter_main(args: &[String]) -> ! {
     enter::main(args)
+}
+
+/// Hidden `weft lab-machine ARGS...`: all arguments after the word. Call it before any thread starts.
+pub fn machine_main(args: &[String]) -> ! {
+    machine::keeper::main(args)
+}
+
+/// Hidden `weft lab-guest ARGS...`: all arguments after the word. Call it before any thread starts.
+pub fn guest_main(args: &[String]) -> ! {
+    machine::guest::main(args)
 }

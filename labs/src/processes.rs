@@ -62,6 +62,15 @@ pub(crate) fn carrying(id: &str) -> Vec<Process> {
         .collect()
 }
 
+/// As [`carrying`], those whose working folder is `folder`.
+pub(crate) fn carrying_in(id: &str, folder: &std::path::Path) -> Vec<Process> {
+    let mut found = carrying(id);
+    found.retain(|process| {
+        std::fs::read_link(format!("/proc/{}/cwd", process.pid)).is_ok_and(|cwd| cwd == folder)
+    });
+    found
+}
+
 /// Ends every process that carries `id`, also those that appear meanwhile. Returns how many there
 /// were, and those that did not end by the deadline.
 pub(crate) fn end_all(id: &str, deadline: Instant) -> (usize, Vec<Process>) {

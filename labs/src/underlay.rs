@@ -12,8 +12,10 @@ use weft_overlay::netns;
 
 use crate::error::LabError;
 
+mod ops;
 mod paths;
 
+pub(crate) use ops::NetOp;
 pub(crate) use paths::next_hops;
 
 /// MTU of the underlay, as of an ordinary Ethernet.
@@ -159,6 +161,11 @@ fn veth(name: &str, peer: &str) -> VethSpec {
 fn subnet(address: Ipv4Addr, len: u8) -> IpNet {
     // Lengths are 24 and 32.
     IpNet::V4(Ipv4Net::new_assert(address, len))
+}
+
+/// Carries changes out where this process is.
+pub(crate) fn apply_here(changes: &[NetOp]) -> Result<(), LabError> {
+    blocking(async { ops::apply(&Netlink::current()?, changes).await })
 }
 
 /// Netlink is asynchronous and the engine is not: it gets a thread and a runtime for each piece of work.

@@ -59,10 +59,10 @@ pub fn require(subject: &str) -> Result<(), Failure> {
             "run the same command with sudo",
         ));
     }
-    judge(subject, &checks::required())
+    judge(subject, &checks::kernel(), &checks::required())
 }
 
-fn judge(subject: &str, found: &[Check]) -> Result<(), Failure> {
+fn judge(subject: &str, kernel: &str, found: &[Check]) -> Result<(), Failure> {
     let missing: Vec<&Check> = found.iter().filter(|check| check.blocks()).collect();
     if missing.is_empty() {
         return Ok(());
@@ -74,7 +74,10 @@ fn judge(subject: &str, found: &[Check]) -> Result<(), Failure> {
     }
     help.push_str("`weft doctor` shows everything that was checked");
     Err(Failure::refused(
-        format!("{subject}: this machine lacks {}", names.join(", ")),
+        format!(
+            "{subject}: this machine (kernel {kernel}) lacks {}",
+            names.join(", ")
+        ),
         help,
     ))
 }
@@ -101,11 +104,11 @@ mod tests {
             check("tcx", false, false),
             check("btf", true, true),
         ];
-        let failure = judge("lab two-tenants", &found).unwrap_err();
+        let failure = judge("lab two-tenants", "6.0.9", &found).unwrap_err();
         assert_eq!(failure.code, 4);
         assert_eq!(
             failure.message,
-            "lab two-tenants: this machine lacks bpf-tc, vxlan"
+            "lab two-tenants: this machine (kernel 6.0.9) lacks bpf-tc, vxlan"
         );
         assert!(
             failure
@@ -117,6 +120,6 @@ mod tests {
 
     #[test]
     fn what_is_only_nice_to_have_stops_nobody() {
-        assert!(judge("node n1", &[check("tcx", false, false)]).is_ok());
+        assert!(judge("node n1", "6.1.0", &[check("tcx", false, false)]).is_ok());
     }
 }

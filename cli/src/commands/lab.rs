@@ -20,6 +20,13 @@ pub enum Lab {
     },
     /// List labs.
     Ls,
+    /// Bring the kernel that virtual machines boot, once, and say where it is.
+    Kernel {
+        /// `auto` (the distribution's cloud kernel), a kernel image, a kernel package's file, or a folder into which
+        /// one was unpacked.
+        #[arg(default_value = "auto")]
+        kernel: String,
+    },
     /// Where everything of a lab is: its nodes' processes, sockets and logs.
     Inspect {
         /// The lab's name.
@@ -81,6 +88,10 @@ pub fn run(json: bool, lab: Lab) -> Done {
         }
         Lab::Ls => {
             weft_labs::ls(&host)?;
+            Ok(0)
+        }
+        Lab::Kernel { kernel } => {
+            weft_labs::kernel(&host, &kernel)?;
             Ok(0)
         }
         Lab::Inspect { name } => {

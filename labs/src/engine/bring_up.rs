@@ -95,7 +95,7 @@ pub(super) fn bring_up(
 }
 
 /// 128 random bits from the kernel, in hex.
-fn lab_id() -> Result<String, LabError> {
+pub(crate) fn lab_id() -> Result<String, LabError> {
     let path = "/proc/sys/kernel/random/uuid";
     let text = std::fs::read_to_string(path).map_err(LabError::io("read", path))?;
     Ok(text.trim().replace('-', ""))

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, bail};
 
 /// A package and the program by which it is found.
-const NEEDS: [(&str, &str, &str); 6] = [
+const NEEDS: [(&str, &str, &str); 7] = [
     (
         "bpftool",
         "bpftool",
@@ -29,6 +29,11 @@ const NEEDS: [(&str, &str, &str); 6] = [
         "python3",
         "opens sockets and calls inside containers under test",
     ),
+    (
+        "qemu-system-x86",
+        "qemu-system-x86_64",
+        "boots machines with another kernel than this one",
+    ),
     ("tcpdump", "tcpdump", "captures the underlay"),
     (
         "util-linux",
@@ -47,7 +52,7 @@ pub fn install(yes: bool) -> anyhow::Result<()> {
     for (package, program, why) in NEEDS {
         let here = find(program);
         println!(
-            "  {:<12} {:<8} {why}",
+            "  {:<15} {:<8} {why}",
             package,
             if here { "is here" } else { "MISSING" }
         );

@@ -80,13 +80,18 @@ pub fn privileged() -> bool {
         .is_some_and(|caps| caps & (1 << 21) != 0)
 }
 
-fn datapath() -> Vec<Check> {
+/// The running kernel's release.
+pub fn kernel() -> String {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    release.trim().to_owned()
+}
+
+fn datapath() -> Vec<Check> {
     features::probe()
         .into_iter()
         .map(|feature| Check {
             found: match feature.name.starts_with("linux") {
-                true => release.trim().to_owned(),
+                true => kernel(),
                 false => String::new(),
             },
             name: feature.name,
@@ -154,19 +159,19 @@ fn devices() -> Vec<Check> {
                 "veth",
                 true,
                 veth.await,
-                "containers' interfaces: needs CONFIG_VETH",
+                "containers' interfaces: `modprobe veth`; without such a module, a kernel with CONFIG_VETH",
             ),
             device(
                 "vxlan",
                 true,
                 vxlan.await,
-                "traffic between nodes: needs CONFIG_VXLAN",
+                "traffic between nodes: `modprobe vxlan`; without such a module, a kernel with CONFIG_VXLAN",
             ),
             device(
                 "bridge",
                 false,
                 bridge.await,
-                "the segment of a lab: needs CONFIG_BRIDGE",
+                "the segment of a lab: `modprobe bridge`; without such a module, a kernel with CONFIG_BRIDGE",
             ),
         ]
     })

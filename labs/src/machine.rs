@@ -1,0 +1,310 @@
+//! Virtual machines: a kernel, and this very binary as everything else.
+//!
+//! - `kernel`, `modules`: what is booted. `program`, `cpio`, `initramfs`: what is inside.
+//! - `qemu`: the command line. `accelerator`: whether the processor can carry it out.
+//! - `keeper`: the process that holds a machine and passes frames (`protocol`) between its guest and clients.
+//! - `guest`: weft as process 1 in the machine. `client`: commands, files and changes from outside.
+//!
+//! Readiness is said by the guest, never slept for. A machine ends with its keeper, and a keeper is found by the lab's
+//! id on its command line, so nothing stays behind. Never: links between machines, which are the lab's.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+mod accelerator;
+pub(crate) mod client;
+mod cpio;
+pub(crate) mod guest;
+mod initramfs;
+pub(crate) mod keeper;
+mod kernel;
+mod modules;
+mod program;
+pub(crate) mod protocol;
+mod qemu;
+
+pub use kernel::{Kernel, cache};
+pub use qemu::{Accelerator, Card};
+
+use crate::command::Lines;
+use crate::error::LabError;
+use crate::processes::Process;
+use keeper::Plan;
+use protocol::{Hello, Request};
+
+/// The archive that a machine boots, when it has one of its own.
+const INITRAMFS: &str = "initramfs";
+/// How long a machine may take to boot: without acceleration, on a machine that does other work too.
+const BOOT_WITHIN: Duration = Duration::from_secs(60);
+/// How long a request may take that the guest answers at once.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How long processes may take to end after SIGKILL.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
+/// Lines of the console in an error.
+const TAIL: usize = 20;
+
+/// What a machine is made of.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// Its host name.
+    pub name: String,
+    /// Its folder: sockets, console, log. Made if it is not there.
+    pub folder: PathBuf,
+    /// The weft binary that runs here and inside.
+    pub weft_exe: PathBuf,
+    /// On the command line of all its processes, by which they are found; 128 random bits in hex.
+    pub id: String,
+    /// What it boots.
+    pub kernel: Kernel,
+    /// Modules of the kernel that it must not have.
+    pub without: Vec<String>,
+    /// An archive that several machines share; none: it gets one of its own.
+    pub initramfs: Option<PathBuf>,
+    /// Its memory, in MiB.
+    pub memory_mib: u32,
+    /// Its processors.
+    pub cpus: u32,
+    /// Its network cards, `eth0` first.
+    pub cards: Vec<Card>,
+    /// Who carries out its instructions; none: found out by booting, once.
+    pub accelerator: Option<Accelerator>,
+    /// Whether it ends with the thread that boots it; else it stays until it is ended.
+    pub bound: bool,
+}
+
+impl Spec {
+    /// A machine of 512 MiB and one processor, bound to who boots it.
+    pub fn new(
+        name: &str,
+        folder: &Path,
+        weft_exe: &Path,
+        kernel: Kernel,
+    ) -> Result<Spec, LabError> {
+        Ok(Spec {
+            name: name.to_owned(),
+            folder: folder.to_owned(),
+            weft_exe: weft_exe.to_owned(),
+            id: crate::engine::lab_id()?,
+            kernel,
+            without: Vec::new(),
+            initramfs: None,
+            memory_mib: 512,
+            cpus: 1,
+            cards: Vec::new(),
+            accelerator: None,
+            bound: true,
+        })
+    }
+}
+
+/// A machine that is up.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// Its host name.
+    pub name: String,
+    /// The release of the kernel that runs in it.
+    pub kernel: String,
+    /// Modules that it refused, with the reason.
+    pub not_loaded: Vec<String>,
+    /// How long it took from the start of QEMU until it served.
+    pub booted_in: Duration,
+    folder: PathBuf,
+    weft_exe: PathBuf,
+    id: String,
+    keeper: Process,
+}
+
+impl Machine {
+    /// Boots it; ready when this returns. What was begun is ended when it fails.
+    pub fn boot(spec: &Spec) -> Result<Machine, LabError> {
+        let accelerator = match spec.accelerator {
+            Some(accelerator) => accelerator,
+            None => accelerator::probe(&spec.kernel, &spec.weft_exe)?,
+        };
+        boot(spec, accelerator, BOOT_WITHIN)
+    }
+
+    /// A command inside that shares our standard streams; its exit code is the command's.
+    pub fn command(&self, argv: &[&str]) -> Command {
+        command(&self.weft_exe, &self.id, &self.folder, argv)
+    }
+
+    /// Runs a command inside to its end.
+    pub fn run(&self, argv: &[&str]) -> Result<Output, LabError> {
+        self.command(argv)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(LabError::io("start", &self.weft_exe))
+    }
+
+    /// Copies a file of this machine in.
+    pub fn copy_in(&self, from: &Path, to: &str, mode: u32) -> Result<(), LabError> {
+        client::put(&self.folder, from, to, mode, ANSWER_WITHIN)
+            .map(drop)
+            .map_err(|cause| self.failed(format!("{to} cannot be written: {cause}")))
+    }
+
+    /// Copies a file of the machine out.
+    pub fn copy_out(&self, from: &str, to: &Path) -> Result<(), LabError> {
+        client::get(&self.folder, from, to, ANSWER_WITHIN)
+            .map(drop)
+            .map_err(|cause| self.failed(format!("{from} cannot be read: {cause}")))
+    }
+
+    /// Asks for something that is answered at once.
+    pub(crate) fn ask(&self, request: &Request) -> Result<u64, LabError> {
+        client::ask(&self.folder, request, ANSWER_WITHIN).map_err(|cause| self.failed(cause))
+    }
+
+    /// Switches it off as its own kernel does, and waits until it has ended.
+    pub fn power_off(&self) -> Result<(), LabError> {
+        self.ask(&Request::PowerOff)?;
+        self.wait_gone("it does not switch off")
+    }
+
+    /// Ends it as a power cut would, as far as it can tell.
+    pub fn kill(&self) -> Result<(), LabError> {
+        self.keeper.signal(Signal::SIGKILL);
+        self.wait_gone("its process does not end")
+    }
+
+    /// The last lines of its console.
+    pub fn console(&self) -> String {
+        console(&self.folder)
+    }
+
+    fn wait_gone(&self, why: &str) -> Result<(), LabError> {
+        let deadline = Instant::now() + GONE_WITHIN;
+        while !crate::processes::carrying_in(&self.id, &self.folder).is_empty()
+            || self.keeper.is_alive()
+        {
+            if Instant::now() >= deadline {
+                return Err(self.failed(why));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    fn failed(&self, cause: impl ToString) -> LabError {
+        LabError::failed(
+            format!("machine {}", self.name),
+            cause,
+            format!(
+                "its console is {}",
+                self.folder.join(qemu::CONSOLE).display()
+            ),
+        )
+    }
+}
+
+/// A command inside the machine of that folder, sharing our standard streams.
+pub(crate) fn command(exe: &Path, id: &str, folder: &Path, argv: &[impl AsRef<str>]) -> Command {
+    let mut command = Command::new(exe);
+    command
+        .args([keeper::WORD, id, "exec"])
+        .arg(folder)
+        .arg("--");
+    command.args(argv.iter().map(AsRef::as_ref));
+    command
+}
+
+fn console(folder: &Path) -> String {
+    crate::node::tail(&folder.join(qemu::CONSOLE), TAIL)
+}
+
+fn boot(spec: &Spec, accelerator: Accelerator, within: Duration) -> Result<Machine, LabError> {
+    let folder = &spec.folder;
+    std::fs::create_dir_all(folder).map_err(LabError::io("create the machine's folder", folder))?;
+    let initramfs = match &spec.initramfs {
+        Some(shared) => shared.clone(),
+        None => {
+            let own = folder.join(INITRAMFS);
+            initramfs::write(&own, &spec.weft_exe, &spec.kernel, &spec.without)?;
+            own
+        }
+    };
+    let arguments = qemu::arguments(&qemu::Parts {
+        name: &spec.name,
+        id: &spec.id,
+        kernel: &spec.kernel,
+        initramfs: &initramfs.to_string_lossy(),
+        memory_mib: spec.memory_mib,
+        cpus: spec.cpus,
+        cards: &spec.cards,
+        accelerator,
+    });
+    let program = qemu::program()?.to_string_lossy().into_owned();
+    let plan = Plan {
+        command: std::iter::once(program).chain(arguments).collect(),
+        bound_to: spec.bound.then(std::process::id),
+    };
+    let path = folder.join(keeper::PLAN);
+    let text = serde_json::to_vec(&plan).unwrap_or_default();
+    std::fs::write(&path, text).map_err(LabError::io("write", path))?;
+    start(spec, within)
+}
+
+fn start(spec: &Spec, within: Duration) -> Result<Machine, LabError> {
+    let begun = Instant::now();
+    let mut command = Command::new(&spec.weft_exe);
+    command
+        .args([keeper::WORD, &spec.id, "keep"])
+        .arg(&spec.folder);
+    let mut lines = Lines::start(command).map_err(|e| not_up(spec, &e.to_string()))?;
+    let keeper = lines
+        .process()
+        .ok_or_else(|| not_up(spec, "its keeper ended at once"))?;
+    let said = lines.next(begun + within);
+    let hello = match &said {
+        Some(line) => match line.strip_prefix("ready ") {
+            Some(hello) => serde_json::from_str::<Hello>(hello).map_err(|e| e.to_string()),
+            None => Err(line.strip_prefix("error: ").unwrap_or(line).to_owned()),
+        },
+        None => Err(format!("it was not ready within {} s", within.as_secs())),
+    };
+    match hello {
+        Ok(hello) => {
+            lines.leave_running();
+            let machine = Machine {
+                name: spec.name.clone(),
+                kernel: hello.kernel,
+                not_loaded: hello.not_loaded,
+                booted_in: begun.elapsed(),
+                folder: spec.folder.clone(),
+                weft_exe: spec.weft_exe.clone(),
+                id: spec.id.clone(),
+                keeper,
+            };
+            client::set_clock(&machine.folder, ANSWER_WITHIN)
+                .map_err(|cause| machine.failed(format!("its clock cannot be set: {cause}")))?;
+            Ok(machine)
+        }
+        Err(cause) => {
+            // Ends the keeper, and QEMU with it.
+            drop(lines);
+            Err(not_up(spec, &cause))
+        }
+    }
+}
+
+fn not_up(spec: &Spec, cause: &str) -> LabError {
+    let console = console(&spec.folder);
+    let shown = if console.trim().is_empty() {
+        "its console is empty".to_owned()
+    } else {
+        format!("the end of its console:\n{console}")
+    };
+    LabError::failed(
+        format!("machine {}", spec.name),
+        format!("{cause}; {shown}"),
+        format!(
+            "kernel {}; everything it said is in {}",
+            spec.kernel.image.display(),
+            spec.folder.join(qemu::CONSOLE).display()
+        ),
+    )
+}

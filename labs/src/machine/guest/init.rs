@@ -1,0 +1,124 @@
+//! Process 1 of a machine: file systems, modules, host name, loopback. Everything is in the archive that the kernel
+//! unpacked; there is no other disk.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context;
+use nix::errno::Errno;
+use nix::kmod::{ModuleInitFlags, finit_module};
+use nix::mount::{MsFlags, mount};
+use nix::sys::reboot::{RebootMode, reboot};
+use nix::sys::wait::waitpid;
+use nix::unistd::{chdir, chroot};
+
+use crate::machine::initramfs::{MODULES, ORDER};
+
+/// weft, inside.
+pub(in crate::machine) const PROGRAM: &str = "/usr/bin/weft";
+/// Where programs are looked for.
+pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// What could not be loaded, for the server to tell.
+pub(super) const NOT_LOADED: &str = "/run/weft-not-loaded";
+
+const NONE: Option<&str> = None;
+const QUIET: MsFlags = MsFlags::MS_NOSUID
+    .union(MsFlags::MS_NODEV)
+    .union(MsFlags::MS_NOEXEC);
+
+/// Makes the machine what a booted one is.
+pub(super) fn prepare() -> anyhow::Result<()> {
+    own_root().context("make a root that can be changed")?;
+    mounts()?;
+    let not_loaded = load_modules().context("load modules")?;
+    fs::write(NOT_LOADED, not_loaded.join("\n"))?;
+    let name = option("weft.name").unwrap_or_else(|| "machine".to_owned());
+    nix::unistd::sethostname(&name).context("set the host name")?;
+    fs::write("/etc/hostname", format!("{name}\n"))?;
+    fs::write(
+        "/etc/hosts",
+        format!("127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {name}\n"),
+    )?;
+    Ok(())
+}
+
+/// A container changes its root away from ours, which is not allowed from the very first one: this puts the same
+/// tree over it.
+fn own_root() -> anyhow::Result<()> {
+    let over = Path::new("/mnt");
+    fs::create_dir_all(over)?;
+    mount(Some("/"), over, NONE, MsFlags::MS_BIND, NONE)?;
+    chdir(over)?;
+    mount(Some("."), "/", NONE, MsFlags::MS_MOVE, NONE)?;
+    chroot(".")?;
+    chdir("/")?;
+    Ok(())
+}
+
+fn mounts() -> anyhow::Result<()> {
+    let device = MsFlags::MS_NOSUID;
+    let shared = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let all = [
+        ("proc", "/proc", QUIET, ""),
+        ("sysfs", "/sys", QUIET, ""),
+        ("devtmpfs", "/dev", device, "mode=755"),
+        ("devpts", "/dev/pts", device, "gid=5,mode=620,ptmxmode=666"),
+        ("tmpfs", "/dev/shm", shared, "mode=1777"),
+        ("tmpfs", "/run", shared, "mode=755"),
+        ("tmpfs", "/tmp", shared, "mode=1777"),
+        ("cgroup2", "/sys/fs/cgroup", QUIET, ""),
+        ("bpf", "/sys/fs/bpf", QUIET, "mode=700"),
+    ];
+    for (kind, place, flags, options) in all {
+        fs::create_dir_all(place).with_context(|| place.to_owned())?;
+        mount(Some(kind), place, Some(kind), flags, Some(options))
+            .with_context(|| format!("mount {kind} at {place}"))?;
+    }
+    Ok(())
+}
+
+/// Loads what the archive lists, in its order, and frees the memory of the files. What the kernel refuses is told,
+/// with its reason, to whoever asks why something is missing.
+fn load_modules() -> anyhow::Result<Vec<String>> {
+    let folder = Path::new(MODULES);
+    let order = fs::read_to_string(folder.join(ORDER)).unwrap_or_default();
+    let mut refused = Vec::new();
+    for file in order.lines() {
+        let path = folder.join(file);
+        let opened = fs::File::open(&path).with_context(|| path.display().to_string())?;
+        match finit_module(&opened, c"", ModuleInitFlags::empty()) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(error) => refused.push(format!("{file}: {error}")),
+        }
+    }
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+    Ok(refused)
+}
+
+/// `name=value` of the kernel's command line.
+fn option(name: &str) -> Option<String> {
+    let line = fs::read_to_string("/proc/cmdline").ok()?;
+    line.split_whitespace()
+        .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+        .map(str::to_owned)
+}
+
+/// Reaps all that nobody else does, until the server has ended.
+pub(super) fn reap_until(server: i32) -> anyhow::Result<()> {
+    loop {
+        match waitpid(None, None) {
+            Ok(status) if status.pid().is_some_and(|pid| pid.as_raw() == server) => return Ok(()),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error).context("wait for the server"),
+        }
+    }
+}
+
+/// Writes what disks still hold and switches off. Process 1 must not end: if this fails, the kernel panics, which
+/// ends the machine too.
+pub(super) fn power_off() {
+    nix::unistd::sync();
+    let _ = reboot(RebootMode::RB_POWER_OFF);
+}
