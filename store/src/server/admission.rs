@@ -173,11 +173,10 @@ impl Admission {
         }
     }
 
-    /// Lets this member ask for elections. After a founding one goes first, so that votes are not split: with the
-    /// others as soon as they are members too; these only if that one fails.
+    /// Lets this member ask for elections. After a founding one goes first, so that votes are not split: as soon as all
+    /// the others are members too, for one that is not yet refuses its vote; these only if that one fails.
     async fn let_elect(&self) {
         let goes_first = self.members.keys().next() == Some(&self.node.id);
-        let majority = self.members.len() / 2 + 1;
         let ready = async {
             loop {
                 let answers = self.ask().await;
@@ -185,7 +184,7 @@ impl Admission {
                     told.as_ref()
                         .is_some_and(|t| t.phase() == peer::Phase::Member)
                 });
-                if goes_first && members.count() + 1 >= majority {
+                if goes_first && members.count() + 1 == self.members.len() {
                     return;
                 }
                 if !goes_first
