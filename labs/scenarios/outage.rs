@@ -1,9 +1,10 @@
 //! The datapath outlives the control plane.
 
+use std::process::Child;
 use std::time::Duration;
 
 use crate::etcdctl::etcdctl;
-use crate::lab::{Lab, PLAIN, UP_WITHIN, last_object, objects, text, wait_until};
+use crate::lab::{Inside, Lab, PLAIN, UP_WITHIN, last_object, objects, text, wait_until};
 use crate::machine;
 
 /// Datagrams a second, and for how long.
@@ -16,23 +17,19 @@ const WIPED: &str = "8s";
 /// How long they stay away: three lease periods of the lab file.
 const AWAY: Duration = Duration::from_secs(6);
 
+/// Datagrams to `address` from `from`'s network, each answered.
+fn stream(from: &Inside, address: &str, duration: &str) -> Child {
+    let line = ["function", "probe", "udp/9000", address, "--rate", RATE];
+    from.spawn_weft(&[&line[..], &["--duration", duration]].concat())
+}
+
 #[test]
 fn no_datagram_is_lost_while_both_agents_are_dead_for_three_leases() {
     let lab = Lab::up(PLAIN);
     let address = lab.address("red/b");
     // As a process in the container's own namespaces: an exec session ends with its agent.
     let a = lab.enter("red/a");
-    let line = [
-        "function",
-        "probe",
-        "udp/9000",
-        &address,
-        "--rate",
-        RATE,
-        "--duration",
-        SECONDS,
-    ];
-    let probe = a.spawn_weft(&line);
+    let probe = stream(&a, &address, SECONDS);
     // The times of the scenario itself, not waits for something.
     std::thread::sleep(KILL_AFTER);
     let (first, third) = (lab.kill_agent("n1"), lab.kill_agent("n3"));
@@ -58,16 +55,7 @@ fn nothing_stops_when_somebody_deletes_every_document() {
     let lab = Lab::up(PLAIN);
     let address = lab.address("red/b");
     let a = lab.enter("red/a");
-    let probe = a.spawn_weft(&[
-        "function",
-        "probe",
-        "udp/9000",
-        &address,
-        "--rate",
-        RATE,
-        "--duration",
-        WIPED,
-    ]);
+    let probe = stream(&a, &address, WIPED);
     let deleted = etcdctl(&lab, "n2", &["del", "--prefix", "/weft/v1/"]);
     assert!(deleted.status.success(), "{}", text(&deleted));
     for node in ["n1", "n2", "n3"] {
