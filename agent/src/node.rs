@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use weft_overlay::NodeName;
+use weft_store::server::InitialClusterState;
 
 pub use run::{run, run_until};
 
@@ -56,6 +57,8 @@ pub enum StoreConfig {
     Embedded {
         /// `(name, peer URL)` of all first members; empty: a single member.
         initial_cluster: Vec<(String, String)>,
+        /// Whether this member founds the cluster with them, or lost its data and is filled from them.
+        initial_cluster_state: InitialClusterState,
         /// Port for clients.
         client_port: u16,
         /// Port for other members.

@@ -13,6 +13,7 @@ use weft_agent::client::{AgentClient, Target};
 use weft_agent::node::{NodeConfig, NodeError, StoreConfig, run_until};
 use weft_agent::proto;
 use weft_agent::store::client::{Client, KeyRange, Op, Txn};
+use weft_agent::store::server::InitialClusterState;
 use weft_overlay::link::{Netlink, VethSpec};
 
 const ADDRESS: &str = "192.0.2.1";
@@ -77,6 +78,7 @@ fn config(dir: &Path) -> NodeConfig {
         cgroup_parent: format!("weft-test-{}", std::process::id()),
         store: StoreConfig::Embedded {
             initial_cluster: vec![],
+            initial_cluster_state: InitialClusterState::New,
             client_port: 2379,
             peer_port: 2380,
         },

@@ -67,3 +67,49 @@ fn leader(lab: &Lab) -> &'static str {
         })
     })
 }
+
+#[test]
+fn a_node_whose_store_is_lost_comes_back_by_the_word_of_its_operator() {
+    let lab = Lab::up(PLAIN);
+    lab.must(
+        "n1",
+        &[
+            "weft",
+            "network",
+            "create",
+            "green/kept",
+            "--cidr",
+            "10.9.0.0/16",
+        ],
+    );
+    let args = lab.kill_agent("n2");
+    std::fs::remove_dir_all(lab.state("n2").join("store")).expect("lose the store of n2");
+
+    // By itself it does not come back: it could vote away what it had acknowledged.
+    lab.start_agent("n2", &args);
+    wait_until("n2 is refused", UP_WITHIN, || {
+        let log = std::fs::read_to_string(lab.log("n2")).ok()?;
+        let said = log.contains("is gone") && log.contains("--initial-cluster-state existing");
+        (said && lab.agent("n2").is_none()).then_some(())
+    });
+    let words = ["--initial-cluster-state", "existing"].map(str::to_owned);
+    lab.start_agent("n2", &[args, words.to_vec()].concat());
+    lab.wait_ready("n2", 3);
+
+    // And it counts again: with another member gone, two make a majority.
+    lab.kill_agent("n3");
+    let listed = lab.must("n2", &["weft", "network", "show", "green/kept", "--json"]);
+    assert!(listed.contains("10.9.0.0/16"), "{listed}");
+    wait_until("a write with the returned member", UP_WITHIN, || {
+        let line = [
+            "weft",
+            "network",
+            "create",
+            "green/new",
+            "--cidr",
+            "10.8.0.0/16",
+        ];
+        lab.exec("n2", &line).status.success().then_some(())
+    });
+    lab.down();
+}

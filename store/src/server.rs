@@ -58,7 +58,7 @@ pub enum Error {
     },
     /// The folder is empty, but the cluster knows this member: what it had acknowledged is gone.
     #[error(
-        "store member {name}: data {path} is gone: {detail}; it must not vote with an empty folder. Bring the folder back if it exists. If it is lost, move what is left of it away and run this member once by `weft store run` with its folder and addresses and `--initial-cluster-state existing`, while all other members are up: it is filled from them before it votes again. Empty no other member's folder meanwhile"
+        "store member {name}: data {path} is gone: {detail}; it must not vote with an empty folder. Bring the folder back if it exists. If it is lost, move what is left of it away and start this member with `--initial-cluster-state existing` while all the others are up: it is filled from them before it votes again. Empty no other member's folder meanwhile"
     )]
     Emptied {
         /// The member.

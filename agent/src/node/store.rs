@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use weft_store::client::Client;
-use weft_store::server::{Config, Server};
+use weft_store::server::{Config, Error, Server};
 
 use super::{NodeConfig, NodeError, StoreConfig};
 
@@ -13,18 +13,16 @@ pub async fn start(config: &NodeConfig) -> Result<(Option<Server>, Client), Node
         StoreConfig::External { endpoints } => (None, endpoints.clone()),
         StoreConfig::Embedded {
             initial_cluster,
+            initial_cluster_state,
             client_port,
             peer_port,
         } => {
-            let member = member(config, initial_cluster, *client_port, *peer_port)?;
+            let mut member = member(config, initial_cluster, *client_port, *peer_port)?;
+            member.initial_cluster_state = *initial_cluster_state;
             let endpoints = endpoints(config.advertise, *client_port, &member.initial_cluster);
-            let server = Server::start(member).await.map_err(|e| {
-                NodeError::new(
-                    format!("store of node {}", config.name),
-                    e,
-                    "check that its ports are free and its data directory is writable",
-                )
-            })?;
+            let server = Server::start(member)
+                .await
+                .map_err(|e| refused(config, &e))?;
             (Some(server), endpoints)
         }
     };
@@ -36,6 +34,26 @@ pub async fn start(config: &NodeConfig) -> Result<(Option<Server>, Client), Node
         )
     })?;
     Ok((server, client))
+}
+
+fn refused(config: &NodeConfig, error: &Error) -> NodeError {
+    let subject = format!("store of node {}", config.name);
+    match error {
+        Error::Emptied { path, detail, .. } => NodeError::new(
+            subject,
+            format!(
+                "its data in {} is gone: {detail}; with an empty folder it must not vote",
+                path.display()
+            ),
+            "bring the folder back; if it is lost, start the node with --initial-cluster-state existing \
+             while all other members are up: it is filled from them before it votes again",
+        ),
+        _ => NodeError::new(
+            subject,
+            error,
+            "check that its ports are free and its data directory is writable",
+        ),
+    }
 }
 
 fn url(address: IpAddr, port: u16) -> String {

@@ -9,6 +9,7 @@ use weft_agent::node::{self, NodeConfig, StoreConfig};
 use weft_agent::overlay::NodeName;
 use weft_agent::store::server::parse_initial_cluster;
 
+use super::store::State;
 use super::{doctor, status};
 use crate::connect::{block_on, with_agent};
 use crate::fail::{Done, Failure};
@@ -51,6 +52,15 @@ pub struct Run {
     /// Founding members of the store, NAME=http://HOST:PORT,...; this node alone without it.
     #[arg(long, default_value = "", conflicts_with = "store_endpoints")]
     initial_cluster: String,
+    /// `new`: found a cluster together with all of --initial-cluster, or go on as its member. `existing`: the store's data
+    /// of this node is lost; fill it from the others, all of which must be up, before it votes again.
+    #[arg(
+        long,
+        value_enum,
+        default_value = "new",
+        conflicts_with = "store_endpoints"
+    )]
+    initial_cluster_state: State,
     /// Use a store (weft's or etcd's) that runs elsewhere: http://HOST:PORT,...
     #[arg(long, value_delimiter = ',')]
     store_endpoints: Vec<String>,
@@ -132,6 +142,7 @@ fn config(run: Run) -> Result<NodeConfig, Failure> {
         };
         StoreConfig::Embedded {
             initial_cluster,
+            initial_cluster_state: run.initial_cluster_state.into(),
             client_port: run.client_port,
             peer_port: run.peer_port,
         }

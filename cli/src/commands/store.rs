@@ -55,10 +55,20 @@ pub struct Run {
     initial_cluster_state: State,
 }
 
+/// As etcd's flag of that name.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum State {
+pub enum State {
     New,
     Existing,
+}
+
+impl From<State> for InitialClusterState {
+    fn from(state: State) -> Self {
+        match state {
+            State::New => Self::New,
+            State::Existing => Self::Existing,
+        }
+    }
 }
 
 /// Runs it.
@@ -204,10 +214,7 @@ fn config(run: Run) -> Result<Config, Failure> {
         listen_peer: address("listen-peer-urls", &run.listen_peer_urls)?,
         advertise_peer: peer,
         initial_cluster,
-        initial_cluster_state: match run.initial_cluster_state {
-            State::New => InitialClusterState::New,
-            State::Existing => InitialClusterState::Existing,
-        },
+        initial_cluster_state: run.initial_cluster_state.into(),
         ..Config::new(run.name, data_dir)
     })
 }
