@@ -19,3 +19,4 @@ mod main_job;
 mod outage;
 mod refused;
 mod store_leader;
+mod virtual_nodes;

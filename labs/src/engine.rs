@@ -5,10 +5,10 @@
 
 use std::io::IsTerminal;
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::json;
 
+use crate::backend;
 use crate::builtin;
 use crate::cancel::Cancel;
 use crate::error::LabError;
@@ -16,20 +16,22 @@ use crate::machine::Kernel;
 use crate::options::{Host, Outcome, RunOptions};
 use crate::place::Place;
 use crate::report::Report;
-use crate::{enter, steps};
+use crate::steps;
 
 mod agents;
 mod bring_up;
 mod contents;
+mod life;
 mod list;
 mod tear_down;
 
-pub(crate) use bring_up::{Running, lab_id, ports};
+pub(crate) use bring_up::{Running, lab_id};
+pub use life::{kill, start};
 
 /// `weft lab run`: up, steps, down. Prints the report; an error is one of the lab's own making, a
 /// step that does not hold is an [`Outcome`].
 pub fn run(options: &RunOptions) -> Result<Outcome, LabError> {
-    let (mut running, mut report, cancel) = start(options)?;
+    let (mut running, mut report, cancel) = begin(options)?;
     let outcome = steps::run_all(&mut running, &mut report, &cancel);
     report.ladder = steps::ladder(&running);
     let interrupted = cancel.is_set();
@@ -54,13 +56,13 @@ pub fn run(options: &RunOptions) -> Result<Outcome, LabError> {
 
 /// `weft lab up`: leaves the lab up, runs no steps.
 pub fn up(options: &RunOptions) -> Result<(), LabError> {
-    let (running, report, _) = start(options)?;
+    let (running, report, _) = begin(options)?;
     report.print_up(&running);
     report.print_next(&running);
     Ok(())
 }
 
-fn start(options: &RunOptions) -> Result<(Running, Report, Cancel), LabError> {
+fn begin(options: &RunOptions) -> Result<(Running, Report, Cancel), LabError> {
     let (mut lab, text) = builtin::read(&options.source, options.backend.as_deref())?;
     if let Some(name) = &options.name {
         lab.name = check_name(name)?;
@@ -134,17 +136,21 @@ pub fn exec(host: &Host, name: &str, target: &str, command: &[String]) -> Result
     let name = check_name(name)?;
     need_root(&name)?;
     let lab = list::Found::read(host, &name)?;
-    let (node, mut line) = if target.contains('/') {
-        let exe = host.weft_exe.to_string_lossy().into_owned();
-        let line = [exe, "exec".to_owned(), target.to_owned(), "--".to_owned()];
-        (lab.first()?, line.to_vec())
+    let in_container = target.contains('/');
+    let (node, keeper) = if in_container {
+        lab.first()?
     } else {
-        (lab.node(target)?, Vec::new())
+        lab.node(target)?
     };
-    line.extend(command.iter().cloned());
-    let status = Command::new(&host.weft_exe)
-        .args([enter::WORD, &lab.id, &node.pid.to_string(), "attach", "--"])
-        .args(&line)
+    let place = Place::new(&host.root, &name);
+    let carrier = backend::attach(lab.backend, &place, &host.weft_exe, &lab.id, &node, keeper);
+    let mut line: Vec<&str> = Vec::new();
+    if in_container {
+        line.extend([carrier.weft(), "exec", target, "--"]);
+    }
+    line.extend(command.iter().map(String::as_str));
+    let status = carrier
+        .command(&line)
         .status()
         .map_err(LabError::io("start", &host.weft_exe))?;
     Ok(status

@@ -7,17 +7,20 @@ use std::time::Duration;
 
 use weft_overlay::NodeName;
 
+use crate::backend::Backend;
 use crate::diagnose::{Diagnostic, Mistakes};
 use crate::site::{self, LoadChain, SITE_TABLES, Site};
 use crate::tables::{Tables, read_document, span_of};
 
 mod lab;
 mod links;
+mod machines;
 mod nodes;
 mod steps;
 mod traffic;
 
 pub use links::Link;
+pub use machines::MachineTable;
 pub use steps::{LinkState, Step, StepKind, Target};
 pub use traffic::Probe;
 
@@ -28,10 +31,14 @@ pub struct LabFile {
     pub file: String,
     /// `[lab] name`
     pub name: String,
+    /// `[lab] backend`, unless it was overridden.
+    pub backend: Backend,
     /// `[lab] lease_ttl`: how long a node without sign of life counts as there.
     pub lease_ttl: Option<Duration>,
     /// The nodes, `count` resolved, in order.
     pub nodes: Vec<NodeName>,
+    /// The virtual machines of the nodes, in the same order.
+    pub machines: Vec<MachineTable>,
     /// The links; none: all nodes share one segment.
     pub links: Vec<Link>,
     /// Networks, containers, chains.
@@ -68,11 +75,15 @@ impl LabFile {
             .collect();
         let mut tables = Tables::of(document, &known, &mut mistakes, |_| None);
         let lab = lab::read(tables.take("lab"), backend, &mut mistakes);
-        let nodes = nodes::read(tables.take("node"), &mut mistakes);
+        let backend = lab
+            .as_ref()
+            .map_or_else(Backend::default, |lab| lab.backend);
+        let (nodes, machines) = nodes::read(tables.take("node"), backend, &mut mistakes);
         let links = links::read(tables.take("link"), &nodes, &mut mistakes);
         let placed: Vec<_> = tables.peek("container");
         let site = site::parse_tables(&mut tables, &mut mistakes, load);
         check_placement(&placed, &nodes, &mut mistakes);
+        machines::check_programs(backend, &placed, &tables.peek("step"), &mut mistakes);
         let steps = tables.take("step");
         // A bad container is not known by name: its steps would be blamed for it.
         let steps = if mistakes.is_empty() {
@@ -84,8 +95,10 @@ impl LabFile {
             (Some(lab), true) => Ok(LabFile {
                 file: name.to_owned(),
                 name: lab.name,
+                backend,
                 lease_ttl: lab.lease_ttl,
                 nodes,
+                machines,
                 links,
                 site,
                 steps,

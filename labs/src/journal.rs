@@ -9,6 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::backend::Backend;
 use crate::error::LabError;
 
 /// One resource.
@@ -21,6 +22,9 @@ pub(crate) enum Entry {
         id: String,
         /// The lab file's name.
         file: String,
+        /// What carries its nodes.
+        #[serde(default)]
+        backend: Backend,
     },
     /// A holder: with it go its namespaces, mounts, links, pins and processes.
     Holder {
@@ -44,6 +48,8 @@ pub(crate) enum Entry {
         pid: i32,
         /// When it started, in clock ticks since boot.
         start: u64,
+        /// The arguments of `weft`, to start it anew.
+        args: Vec<String>,
     },
     /// A cgroup in every hierarchy, with all below it.
     Cgroup {
@@ -115,6 +121,7 @@ mod tests {
             Entry::Lab {
                 id: "0a".into(),
                 file: "f".into(),
+                backend: Backend::Qemu,
             },
             Entry::Holder { node: "n1".into() },
             Entry::Started {

@@ -4,14 +4,16 @@
 //! - `builtin`: the topologies that go by name.
 //! - `holder`, `enter`: the namespaces of a node, kept by a small process, and the way into them.
 //! - `journal`, `place`, `processes`, `cgroups`: what a lab owns on the machine, so that it can be removed.
-//! - `machine`: a node as a virtual machine: kernel, initramfs, QEMU, the guest's side.
+//! - `machine`: virtual machines: kernel, initramfs, QEMU, the guest's side, segments between them.
 //! - `underlay`: the segment or the links that join the nodes.
+//! - `backend`: what carries nodes: namespaces or machines, behind one trait.
 //! - `node`: a node, driven through the real binary as a process (`command`, `cancel`).
 //! - `engine`: up, steps, down. `steps`, `observe`, `report`: what a lab asserts and prints.
 //!
 //! Never: imports the agent. A lab drives the same binary that a user has, through its command line.
 #![forbid(unsafe_code)]
 
+mod backend;
 mod builtin;
 mod cancel;
 mod cgroups;
@@ -35,9 +37,10 @@ mod steps;
 mod tables;
 mod underlay;
 
+pub use backend::Backend;
 pub use builtin::names as builtin_names;
 pub use diagnose::Diagnostic;
-pub use engine::{down, exec, inspect, kernel, ls, run, up};
+pub use engine::{down, exec, inspect, kernel, kill, ls, run, start, up};
 pub use error::LabError;
 pub use file::LabFile;
 pub use options::{DEFAULT_ROOT, Host, Outcome, RunOptions};

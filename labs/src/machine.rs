@@ -6,7 +6,7 @@
 //! - `guest`: weft as process 1 in the machine. `client`: commands, files and changes from outside.
 //!
 //! Readiness is said by the guest, never slept for. A machine ends with its keeper, and a keeper is found by the lab's
-//! id on its command line, so nothing stays behind. Never: links between machines, which are the lab's.
+//! id on its command line, so nothing stays behind. `segment` joins machines.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -25,7 +25,10 @@ mod modules;
 mod program;
 pub(crate) mod protocol;
 mod qemu;
+pub(crate) mod segment;
 
+pub(crate) use accelerator::probe as accelerator;
+pub(crate) use initramfs::write as write_initramfs;
 pub use kernel::{Kernel, cache};
 pub use qemu::{Accelerator, Card};
 
@@ -127,9 +130,35 @@ impl Machine {
         boot(spec, accelerator, BOOT_WITHIN)
     }
 
+    /// A machine that runs already, known by its folder and its keeper; what its kernel said is not asked again.
+    pub(crate) fn attach(
+        name: &str,
+        folder: &Path,
+        weft_exe: &Path,
+        id: &str,
+        keeper: Process,
+    ) -> Machine {
+        Machine {
+            name: name.to_owned(),
+            kernel: String::new(),
+            not_loaded: Vec::new(),
+            booted_in: Duration::ZERO,
+            folder: folder.to_owned(),
+            weft_exe: weft_exe.to_owned(),
+            id: id.to_owned(),
+            keeper,
+        }
+    }
+
     /// A command inside that shares our standard streams; its exit code is the command's.
     pub fn command(&self, argv: &[&str]) -> Command {
-        command(&self.weft_exe, &self.id, &self.folder, argv)
+        let mut command = Command::new(&self.weft_exe);
+        command
+            .args([keeper::WORD, &self.id, "exec"])
+            .arg(&self.folder)
+            .arg("--")
+            .args(argv);
+        command
     }
 
     /// Runs a command inside to its end.
@@ -154,6 +183,14 @@ impl Machine {
             .map_err(|cause| self.failed(format!("{from} cannot be read: {cause}")))
     }
 
+    /// Starts a program inside, in the background; its number there.
+    pub(crate) fn spawn(&self, argv: &[String]) -> Result<i32, LabError> {
+        let request = Request::Spawn {
+            argv: argv.to_vec(),
+        };
+        self.ask(&request).map(|pid| pid as i32)
+    }
+
     /// Asks for something that is answered at once.
     pub(crate) fn ask(&self, request: &Request) -> Result<u64, LabError> {
         client::ask(&self.folder, request, ANSWER_WITHIN).map_err(|cause| self.failed(cause))
@@ -174,6 +211,11 @@ impl Machine {
     /// The last lines of its console.
     pub fn console(&self) -> String {
         console(&self.folder)
+    }
+
+    /// The process that keeps it.
+    pub(crate) fn keeper(&self) -> Process {
+        self.keeper
     }
 
     fn wait_gone(&self, why: &str) -> Result<(), LabError> {
@@ -199,17 +241,6 @@ impl Machine {
             ),
         )
     }
-}
-
-/// A command inside the machine of that folder, sharing our standard streams.
-pub(crate) fn command(exe: &Path, id: &str, folder: &Path, argv: &[impl AsRef<str>]) -> Command {
-    let mut command = Command::new(exe);
-    command
-        .args([keeper::WORD, id, "exec"])
-        .arg(folder)
-        .arg("--");
-    command.args(argv.iter().map(AsRef::as_ref));
-    command
 }
 
 fn console(folder: &Path) -> String {

@@ -37,6 +37,19 @@ impl Process {
         Process::of(self.pid) == Some(self)
     }
 
+    /// Waits until it has let go of its memory, after which it runs no more; whether that came in time. The kernel may
+    /// take another second for its BPF links.
+    pub(crate) fn ending_by(self, deadline: Instant) -> bool {
+        let line = format!("/proc/{}/cmdline", self.pid);
+        while self.is_alive() && std::fs::read(&line).is_ok_and(|line| !line.is_empty()) {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        true
+    }
+
     /// Sends a signal, if it is still this process.
     pub(crate) fn signal(self, signal: Signal) {
         if self.is_alive() {
@@ -59,6 +72,24 @@ pub(crate) fn carrying(id: &str) -> Vec<Process> {
                 .is_ok_and(|line| line.split(|b| *b == 0).any(|arg| arg == id.as_bytes()))
         })
         .filter_map(Process::of)
+        .collect()
+}
+
+/// All processes in the process namespace of which this one is the first; none if it is in ours.
+pub(crate) fn in_namespace_of(first: Process) -> Vec<Process> {
+    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let wanted = namespace(&first.pid.to_string());
+    if !first.is_alive() || wanted.is_none() || wanted == namespace("self") {
+        return Vec::new();
+    }
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(Result::ok)
+        .filter_map(|entry| entry.file_name().to_str().map(str::to_owned))
+        .filter(|pid| namespace(pid) == wanted)
+        .filter_map(|pid| Process::of(pid.parse().ok()?))
         .collect()
 }
 

@@ -137,7 +137,10 @@ pub(crate) fn ladder(running: &Running) -> Option<Result<String, String>> {
     if !file.exists() {
         return None;
     }
-    let path = file.to_string_lossy().into_owned();
+    let path = match running.nodes[0].carrier.bring(&file) {
+        Ok(path) => path,
+        Err(error) => return Some(Err(error.to_string())),
+    };
     let args = ["trace", "render", &path];
     Some(match running.nodes[0].weft(&args, Duration::from_secs(5)) {
         Ok(output) if output.status.success() => Ok(output.stdout),

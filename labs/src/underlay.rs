@@ -1,16 +1,18 @@
-//! What joins the nodes: one segment (a bridge in a namespace of its own), or the file's links.
+//! What joins the nodes: one segment, or the file's links.
 //!
-//! Owns: addresses 192.0.2.0/24 (RFC 5737), the devices of the underlay and the routes over links.
-//! Nothing of it is in the machine's own namespace, so nothing of it can stay behind.
+//! Owns: addresses 192.0.2.0/24 (RFC 5737), what nodes make of their devices and the routes over links, on any
+//! backend; the devices themselves for namespaces (a bridge in one of its own, or pairs). Nothing of it is in the
+//! machine's own namespace, so nothing of it can stay behind.
 
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 
 use ipnet::{IpNet, Ipv4Net};
-use weft_overlay::link::{LinkError, Netlink, Route, VethSpec, sysctl};
+use weft_overlay::link::{LinkError, Netlink, VethSpec};
 use weft_overlay::netns;
 
 use crate::error::LabError;
+use crate::node::Node;
 
 mod ops;
 mod paths;
@@ -25,16 +27,16 @@ const BRIDGE: &str = "underlay";
 /// The first node's last byte; later ones follow.
 const FIRST: u8 = 11;
 
+/// What a node needs to pass packets on between its links.
+const FORWARD: [(&str, &str); 3] = [
+    ("net/ipv4/ip_forward", "1"),
+    ("net/ipv4/conf/all/rp_filter", "0"),
+    ("net/ipv4/conf/default/rp_filter", "0"),
+];
+
 /// The address of the node with this index.
 pub(crate) fn address(index: usize) -> Ipv4Addr {
     Ipv4Addr::new(192, 0, 2, FIRST + index as u8)
-}
-
-/// A node to join: its holder's process number.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Port {
-    pub(crate) pid: i32,
-    pub(crate) address: Ipv4Addr,
 }
 
 /// A link by the indices of its ends, and whether it is up.
@@ -53,99 +55,111 @@ pub(crate) fn interface(wires: &[Wire], node: usize, wire: usize) -> String {
     format!("eth{before}")
 }
 
-/// Joins all nodes by one segment; the bridge is in the namespace of `switch`.
-pub(crate) fn segment(switch: i32, nodes: &[Port]) -> Result<(), LabError> {
+/// Joins all nodes of these process numbers by a bridge in the namespace of `switch`.
+pub(crate) fn bridge(switch: i32, nodes: &[i32]) -> Result<(), LabError> {
     blocking(async {
         let switch = netns::of_pid(switch as u32)?;
         let bridge = Netlink::in_netns(&switch)?;
         bridge.set_up("lo").await?;
         bridge.ensure_bridge(BRIDGE).await?;
         for (index, node) in nodes.iter().enumerate() {
-            let inside = netns::of_pid(node.pid as u32)?;
+            let inside = netns::of_pid(*node as u32)?;
             let name = format!("port{}", index + 1);
             let pair = veth(&name, "eth0");
             bridge.ensure_veth(&pair, Some(inside.as_fd())).await?;
             bridge.quiet(&name).await?;
             bridge.set_master(&name, Some(BRIDGE)).await?;
             bridge.set_up(&name).await?;
-            let netlink = Netlink::in_netns(&inside)?;
-            netlink.set_up("lo").await?;
-            netlink
-                .add_address("eth0", subnet(node.address, 24))
-                .await?;
-            netlink.set_up("eth0").await?;
         }
         Ok(())
     })
 }
 
-/// Joins nodes by links of their own. A node's address is on its loopback; who is not a neighbour is
-/// reached through others, by the fewest links.
-pub(crate) fn wires(nodes: &[Port], wires: &[Wire]) -> Result<(), LabError> {
+/// Joins the nodes of these process numbers by a pair of devices for each link.
+pub(crate) fn pairs(nodes: &[i32], wires: &[Wire]) -> Result<(), LabError> {
     blocking(async {
-        for node in nodes {
-            let inside = netns::of_pid(node.pid as u32)?;
-            let netlink = Netlink::in_netns(&inside)?;
-            netlink.set_up("lo").await?;
-            netlink.add_address("lo", subnet(node.address, 32)).await?;
-            let forward = [
-                ("net/ipv4/ip_forward".to_owned(), "1"),
-                ("net/ipv4/conf/all/rp_filter".to_owned(), "0"),
-                ("net/ipv4/conf/default/rp_filter".to_owned(), "0"),
-            ];
-            sysctl::write(&inside, &forward)?;
-        }
         for (number, wire) in wires.iter().enumerate() {
             let [a, b] = wire.ends;
-            let near = Netlink::in_netns(netns::of_pid(nodes[a].pid as u32)?)?;
-            let far_netns = netns::of_pid(nodes[b].pid as u32)?;
+            let near = Netlink::in_netns(netns::of_pid(nodes[a] as u32)?)?;
+            let far = netns::of_pid(nodes[b] as u32)?;
             let (name, peer) = (interface(wires, a, number), interface(wires, b, number));
-            near.ensure_veth(&veth(&name, &peer), Some(far_netns.as_fd()))
+            near.ensure_veth(&veth(&name, &peer), Some(far.as_fd()))
                 .await?;
-            near.set_up(&name).await?;
-            Netlink::in_netns(&far_netns)?.set_up(&peer).await?;
         }
-        route(nodes, wires).await
+        Ok(())
     })
+}
+
+/// Gives each node its address and sets its devices up. On links a node's address is on its loopback; who is not a
+/// neighbour is reached through others, by the fewest links.
+pub(crate) fn configure(nodes: &[Node], wires: &[Wire]) -> Result<(), LabError> {
+    for (index, node) in nodes.iter().enumerate() {
+        let mut ops = vec![up("lo")];
+        if wires.is_empty() {
+            ops.extend([has("eth0", node.address, 24), up("eth0")]);
+        } else {
+            ops.push(has("lo", node.address, 32));
+            ops.extend(FORWARD.map(|(key, value)| NetOp::Sysctl {
+                key: key.to_owned(),
+                value: value.to_owned(),
+            }));
+            let own = wires.iter().enumerate();
+            let own = own.filter(|(_, wire)| wire.ends.contains(&index));
+            ops.extend(own.map(|(number, _)| up(&interface(wires, index, number))));
+        }
+        node.carrier.net(&ops)?;
+    }
+    route(nodes, wires)
 }
 
 /// Sets a link up or down and the routes of all nodes to what then is the shortest way.
-pub(crate) fn set_wire(nodes: &[Port], wires: &[Wire], number: usize) -> Result<(), LabError> {
-    blocking(async {
-        let wire = wires[number];
-        for end in wire.ends {
-            let netlink = Netlink::in_netns(netns::of_pid(nodes[end].pid as u32)?)?;
-            let name = interface(wires, end, number);
-            if wire.up {
-                netlink.set_up(&name).await?;
-            } else {
-                netlink.set_down(&name).await?;
-            }
-        }
-        route(nodes, wires).await
-    })
+pub(crate) fn set_wire(nodes: &[Node], wires: &[Wire], number: usize) -> Result<(), LabError> {
+    let wire = wires[number];
+    for end in wire.ends {
+        let device = interface(wires, end, number);
+        let change = if wire.up {
+            NetOp::Up { device }
+        } else {
+            NetOp::Down { device }
+        };
+        nodes[end].carrier.net(&[change])?;
+    }
+    route(nodes, wires)
 }
 
-async fn route(nodes: &[Port], wires: &[Wire]) -> Result<(), LinkError> {
+fn route(nodes: &[Node], wires: &[Wire]) -> Result<(), LabError> {
     for (from, node) in nodes.iter().enumerate() {
-        let netlink = Netlink::in_netns(netns::of_pid(node.pid as u32)?)?;
-        for (to, wire) in next_hops(from, nodes.len(), wires) {
-            let name = interface(wires, from, wire);
-            let [a, b] = wires[wire].ends;
-            let neighbour = nodes[if a == from { b } else { a }].address;
-            let destination = subnet(nodes[to].address, 32);
-            let route = if nodes[to].address == neighbour {
-                Route::direct(destination, name)
-            } else {
-                Route {
-                    onlink: true,
-                    ..Route::via(destination, neighbour.into(), name)
+        let ways = next_hops(from, nodes.len(), wires).into_iter();
+        let ops: Vec<NetOp> = ways
+            .map(|(to, wire)| {
+                let [a, b] = wires[wire].ends;
+                let neighbour = nodes[if a == from { b } else { a }].address;
+                let destination = nodes[to].address;
+                NetOp::Route {
+                    to: subnet(destination, 32),
+                    via: (destination != neighbour).then_some(neighbour),
+                    device: interface(wires, from, wire),
                 }
-            };
-            netlink.replace_route(&route).await?;
+            })
+            .collect();
+        if !ops.is_empty() {
+            node.carrier.net(&ops)?;
         }
     }
     Ok(())
+}
+
+fn up(device: &str) -> NetOp {
+    NetOp::Up {
+        device: device.to_owned(),
+    }
+}
+
+fn has(device: &str, address: Ipv4Addr, len: u8) -> NetOp {
+    NetOp::Address {
+        device: device.to_owned(),
+        address: subnet(address, len),
+    }
 }
 
 fn veth(name: &str, peer: &str) -> VethSpec {
@@ -161,6 +175,14 @@ fn veth(name: &str, peer: &str) -> VethSpec {
 fn subnet(address: Ipv4Addr, len: u8) -> IpNet {
     // Lengths are 24 and 32.
     IpNet::V4(Ipv4Net::new_assert(address, len))
+}
+
+/// Carries changes out in the network namespace of a process.
+pub(crate) fn apply_in(pid: i32, changes: &[NetOp]) -> Result<(), LabError> {
+    blocking(async {
+        let netlink = Netlink::in_netns(netns::of_pid(pid as u32)?)?;
+        ops::apply(&netlink, changes).await
+    })
 }
 
 /// Carries changes out where this process is.

@@ -20,6 +20,20 @@ pub enum Lab {
     },
     /// List labs.
     Ls,
+    /// End a node's agent with SIGKILL, as a crash would; its containers and their packets go on.
+    Kill {
+        /// The lab's name.
+        name: String,
+        /// The node.
+        node: String,
+    },
+    /// Start a node's agent again, with the arguments that it had.
+    Start {
+        /// The lab's name.
+        name: String,
+        /// The node.
+        node: String,
+    },
     /// Bring the kernel that virtual machines boot, once, and say where it is.
     Kernel {
         /// `auto` (the distribution's cloud kernel), a kernel image, a kernel package's file, or a folder into which
@@ -52,7 +66,7 @@ pub struct Source {
     /// Another name than the file's.
     #[arg(long)]
     name: Option<String>,
-    /// `netns`; overrides the file's.
+    /// `netns` (each node in namespaces of this machine) or `qemu` (each a virtual machine); overrides the file's.
     #[arg(long)]
     backend: Option<String>,
     /// Leave the lab up after its steps.
@@ -92,6 +106,14 @@ pub fn run(json: bool, lab: Lab) -> Done {
         }
         Lab::Kernel { kernel } => {
             weft_labs::kernel(&host, &kernel)?;
+            Ok(0)
+        }
+        Lab::Kill { name, node } => {
+            weft_labs::kill(&host, &name, &node)?;
+            Ok(0)
+        }
+        Lab::Start { name, node } => {
+            weft_labs::start(&host, &name, &node)?;
             Ok(0)
         }
         Lab::Inspect { name } => {

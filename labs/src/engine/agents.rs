@@ -34,10 +34,9 @@ fn members(nodes: usize) -> usize {
 }
 
 /// The arguments of a node's agent.
-pub(crate) fn arguments(lab: &LabFile, place: &Place, nodes: &[Node], index: usize) -> Vec<String> {
+pub(crate) fn arguments(lab: &LabFile, nodes: &[Node], index: usize) -> Vec<String> {
     let node = &nodes[index];
     let members = &nodes[..members(nodes.len())];
-    let state = place.state(&node.name).to_string_lossy().into_owned();
     let mut args: Vec<String> = [
         "node",
         "run",
@@ -48,7 +47,7 @@ pub(crate) fn arguments(lab: &LabFile, place: &Place, nodes: &[Node], index: usi
         "--underlay",
         "eth0",
         "--state-dir",
-        &state,
+        node.carrier.state(),
         "--cgroup-parent",
         &format!("{}/{}", cgroups::parent_of(&lab.name), node.name),
     ]
@@ -74,26 +73,29 @@ pub(crate) fn arguments(lab: &LabFile, place: &Place, nodes: &[Node], index: usi
 }
 
 /// Starts all agents.
-pub(super) fn start(
-    lab: &LabFile,
-    place: &Place,
-    nodes: &[Node],
-    journal: &mut Journal,
-) -> Result<(), LabError> {
+pub(super) fn start(lab: &LabFile, nodes: &[Node], journal: &mut Journal) -> Result<(), LabError> {
     for (index, node) in nodes.iter().enumerate() {
-        let process = node.spawn(&arguments(lab, place, nodes, index), &place.log(&node.name))?;
+        let args = arguments(lab, nodes, index);
+        let process = node.carrier.spawn(&args)?;
         journal.write(&Entry::Agent {
             node: node.name.clone(),
             pid: process.pid,
             start: process.start,
+            args,
         })?;
     }
     Ok(())
 }
 
 /// Waits until every agent is ready and sees all others.
-pub(crate) fn wait_ready(place: &Place, nodes: &[Node], cancel: &Cancel) -> Result<(), LabError> {
-    let deadline = Instant::now() + READY_WITHIN;
+pub(crate) fn wait_ready(
+    lab: &LabFile,
+    place: &Place,
+    nodes: &[Node],
+    cancel: &Cancel,
+) -> Result<(), LabError> {
+    let within = READY_WITHIN * lab.backend.patience();
+    let deadline = Instant::now() + within;
     for node in nodes {
         let mut last = "it does not answer".to_owned();
         let ready = wait_until(deadline, ASK_EVERY, cancel, || {
@@ -104,13 +106,13 @@ pub(crate) fn wait_ready(place: &Place, nodes: &[Node], cancel: &Cancel) -> Resu
                 },
                 Err(error) => last = error,
             }
-            if agent_of(place, &node.name).is_some_and(|agent| !agent.is_alive()) {
+            if agent_of(place, &node.name).is_some_and(|agent| !node.carrier.runs(agent)) {
                 return Err(agent_ended(place, node));
             }
             Ok(None)
         })?;
         if ready.is_none() {
-            return Err(not_in_time(place, node, &last));
+            return Err(not_in_time(place, node, within, &last));
         }
     }
     Ok(())
@@ -120,7 +122,9 @@ pub(crate) fn wait_ready(place: &Place, nodes: &[Node], cancel: &Cancel) -> Resu
 pub(crate) fn agent_of(place: &Place, wanted: &str) -> Option<Process> {
     let entries = crate::journal::read(&place.journal()).ok()?;
     entries.into_iter().rev().find_map(|entry| match entry {
-        Entry::Agent { node, pid, start } if node == wanted => Some(Process { pid, start }),
+        Entry::Agent {
+            node, pid, start, ..
+        } if node == wanted => Some(Process { pid, start }),
         _ => None,
     })
 }
@@ -161,13 +165,13 @@ fn agent_ended(place: &Place, node: &Node) -> LabError {
     )
 }
 
-fn not_in_time(place: &Place, node: &Node, last: &str) -> LabError {
+fn not_in_time(place: &Place, node: &Node, within: Duration, last: &str) -> LabError {
     let log = place.log(&node.name);
     LabError::failed(
         format!("node {}", node.name),
         format!(
             "not ready within {} s: {}\n{}",
-            READY_WITHIN.as_secs(),
+            within.as_secs(),
             last.trim(),
             tail(&log, TAIL)
         ),

@@ -2,17 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use crate::backend::{self, Backend, Start};
 use crate::cancel::Cancel;
 use crate::cgroups;
 use crate::engine::{agents, contents};
 use crate::error::LabError;
 use crate::file::LabFile;
-use crate::journal::{Entry, Journal, SWITCH};
-use crate::node::{Node, Starter};
+use crate::journal::{Entry, Journal};
+use crate::node::Node;
 use crate::options::Host;
 use crate::place::{Held, Place};
 use crate::report::Report;
-use crate::underlay::{self, Port, Wire};
+use crate::underlay::{self, Wire};
 
 /// A lab that is up and held by this engine.
 #[derive(Debug)]
@@ -55,27 +56,35 @@ pub(super) fn bring_up(
     journal.write(&Entry::Lab {
         id: id.clone(),
         file: lab.file.clone(),
+        backend: lab.backend,
     })?;
     std::fs::write(place.source(), text)
         .map_err(LabError::io("write the lab's file", place.source()))?;
-    let starter = Starter {
-        exe: host.weft_exe.clone(),
-        id,
-        cancel: cancel.clone(),
-    };
 
     let begun = Instant::now();
     progress("starting hosts and the underlay");
-    let (nodes, wires) = hosts(&lab, &place, &starter, &mut journal)?;
+    let wires = wires_of(&lab);
+    let start = Start {
+        lab: &lab,
+        place: &place,
+        exe: &host.weft_exe,
+        id: &id,
+        cancel,
+        progress: &progress,
+    };
+    let nodes = backend::bring_up(&start, &wires, &mut journal)?;
+    underlay::configure(&nodes, &wires)?;
     report.phase("hosts and underlay", begun.elapsed());
 
     let begun = Instant::now();
     progress("starting a node on each host");
-    journal.write(&Entry::Cgroup {
-        path: cgroups::parent_of(&lab.name),
-    })?;
-    agents::start(&lab, &place, &nodes, &mut journal)?;
-    agents::wait_ready(&place, &nodes, cancel)?;
+    if lab.backend == Backend::Netns {
+        journal.write(&Entry::Cgroup {
+            path: cgroups::parent_of(&lab.name),
+        })?;
+    }
+    agents::start(&lab, &nodes, &mut journal)?;
+    agents::wait_ready(&lab, &place, &nodes, cancel)?;
     report.phase("nodes ready", begun.elapsed());
 
     let begun = Instant::now();
@@ -99,68 +108,6 @@ pub(crate) fn lab_id() -> Result<String, LabError> {
     let path = "/proc/sys/kernel/random/uuid";
     let text = std::fs::read_to_string(path).map_err(LabError::io("read", path))?;
     Ok(text.trim().replace('-', ""))
-}
-
-fn hosts(
-    lab: &LabFile,
-    place: &Place,
-    starter: &Starter,
-    journal: &mut Journal,
-) -> Result<(Vec<Node>, Vec<Wire>), LabError> {
-    let mut nodes = Vec::new();
-    for (index, name) in lab.nodes.iter().enumerate() {
-        let name = name.as_str();
-        let state = place.state(name);
-        std::fs::create_dir_all(&state).map_err(LabError::io("create the node's folder", state))?;
-        let holder = holder(name, starter, journal)?;
-        let socket = format!("/proc/{}/root/run/weft/weft.sock", holder.pid);
-        std::os::unix::fs::symlink(socket, place.socket(name))
-            .map_err(LabError::io("link the node's socket", place.socket(name)))?;
-        nodes.push(Node {
-            name: name.to_owned(),
-            address: underlay::address(index),
-            holder,
-            starter: starter.clone(),
-        });
-    }
-    let ports = ports(&nodes);
-    let wires = wires_of(lab);
-    if wires.is_empty() {
-        let switch = holder(SWITCH, starter, journal)?;
-        underlay::segment(switch.pid, &ports)?;
-    } else {
-        underlay::wires(&ports, &wires)?;
-    }
-    Ok((nodes, wires))
-}
-
-fn holder(
-    name: &str,
-    starter: &Starter,
-    journal: &mut Journal,
-) -> Result<crate::processes::Process, LabError> {
-    journal.write(&Entry::Holder {
-        node: name.to_owned(),
-    })?;
-    let host_name = if name == SWITCH { "underlay" } else { name };
-    let process = starter.holder(host_name)?;
-    journal.write(&Entry::Started {
-        node: name.to_owned(),
-        pid: process.pid,
-        start: process.start,
-    })?;
-    Ok(process)
-}
-
-/// The nodes as the underlay knows them.
-pub(crate) fn ports(nodes: &[Node]) -> Vec<Port> {
-    nodes
-        .iter()
-        .map(|node| Port {
-            pid: node.holder.pid,
-            address: node.address,
-        })
-        .collect()
 }
 
 fn wires_of(lab: &LabFile) -> Vec<Wire> {

@@ -40,11 +40,15 @@ pub(super) fn apply(lab: &LabFile, place: &Place, node: &Node) -> Result<(), Lab
         .site
         .to_files()
         .map_err(|e| LabError::failed("site", e, defect))?;
+    let mut site = String::new();
     for (name, text) in &files {
         let path = folder.join(name);
-        std::fs::write(&path, text).map_err(LabError::io("write", path))?;
+        std::fs::write(&path, text).map_err(LabError::io("write", &path))?;
+        let brought = node.carrier.bring(&path)?;
+        if name == "site.toml" {
+            site = brought;
+        }
     }
-    let site = folder.join("site.toml").to_string_lossy().into_owned();
     node.weft_json(&["apply", "-f", &site, "--json"], APPLY_WITHIN)
         .map(|_| ())
         .map_err(|cause| {
@@ -64,7 +68,8 @@ pub(super) fn wait_running(
     cancel: &Cancel,
 ) -> Result<Vec<Container>, LabError> {
     let wanted: Vec<&ContainerRef> = lab.site.containers.iter().map(|c| &c.name).collect();
-    let deadline = Instant::now() + RUNNING_WITHIN;
+    let within = RUNNING_WITHIN * lab.backend.patience();
+    let deadline = Instant::now() + within;
     let mut last = String::new();
     let found = wait_until(deadline, ASK_EVERY, cancel, || {
         let found = match containers(&nodes[0]) {
@@ -94,7 +99,7 @@ pub(super) fn wait_running(
             format!("lab {}", lab.name),
             format!(
                 "not all is running within {} s:\n{last}\n{}",
-                RUNNING_WITHIN.as_secs(),
+                within.as_secs(),
                 logs.join("\n")
             ),
             "the lines above are the end of each node's log",

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::backend::Backend;
 use crate::error::LabError;
 use crate::journal::{self, Entry, SWITCH};
 use crate::options::Host;
@@ -12,6 +13,7 @@ use crate::processes::Process;
 pub(super) struct Found {
     pub(super) name: String,
     pub(super) id: String,
+    pub(super) backend: Backend,
     file: String,
     up: bool,
     nodes: Vec<(String, Process)>,
@@ -30,13 +32,16 @@ impl Found {
         let mut found = Found {
             name: name.to_owned(),
             id: String::new(),
+            backend: Backend::default(),
             file: String::new(),
             up: false,
             nodes: Vec::new(),
         };
         for entry in journal::read(&place.journal())? {
             match entry {
-                Entry::Lab { id, file } => (found.id, found.file) = (id, file),
+                Entry::Lab { id, file, backend } => {
+                    (found.id, found.file, found.backend) = (id, file, backend);
+                }
                 Entry::Started { node, pid, start } if node != SWITCH => {
                     found.nodes.push((node, Process { pid, start }));
                 }
@@ -57,7 +62,7 @@ impl Found {
     }
 
     /// The holder of a node.
-    pub(super) fn node(&self, name: &str) -> Result<Process, LabError> {
+    pub(super) fn node(&self, name: &str) -> Result<(String, Process), LabError> {
         let known: Vec<&str> = self.nodes.iter().map(|(node, _)| node.as_str()).collect();
         let Some((_, holder)) = self.nodes.iter().find(|(node, _)| node == name) else {
             return Err(LabError::NotFound {
@@ -70,12 +75,13 @@ impl Found {
             });
         };
         self.alive(name, *holder)
+            .map(|holder| (name.to_owned(), holder))
     }
 
     /// The holder of the first node.
-    pub(super) fn first(&self) -> Result<Process, LabError> {
+    pub(super) fn first(&self) -> Result<(String, Process), LabError> {
         match self.nodes.first() {
-            Some((name, holder)) => self.alive(name, *holder),
+            Some((name, _)) => self.node(name),
             None => Err(self.dead("any node")),
         }
     }
@@ -104,16 +110,24 @@ pub(super) fn print(host: &Host) -> Result<(), LabError> {
         let nodes: Vec<&str> = lab.nodes.iter().map(|(node, _)| node.as_str()).collect();
         if host.json {
             let line = json!({
-                "lab": lab.name, "state": lab.state(), "nodes": nodes, "file": lab.file,
+                "lab": lab.name, "state": lab.state(), "backend": lab.backend, "nodes": nodes,
+                "file": lab.file,
             });
             println!("{line}");
         } else {
-            let row = [&lab.name, lab.state(), &nodes.join(" "), &lab.file];
+            let backend = lab.backend.to_string();
+            let row = [
+                &lab.name,
+                lab.state(),
+                &backend,
+                &nodes.join(" "),
+                &lab.file,
+            ];
             rows.push(row.map(str::to_owned));
         }
     }
     if !host.json {
-        let head = ["LAB", "STATE", "NODES", "FILE"].map(str::to_owned);
+        let head = ["LAB", "STATE", "BACKEND", "NODES", "FILE"].map(str::to_owned);
         print!("{}", crate::report::table(&head, &rows));
     }
     Ok(())
@@ -132,13 +146,14 @@ pub(super) fn inspect(host: &Host, name: &str) -> Result<(), LabError> {
             })
         });
         let whole = json!({
-            "lab": lab.name, "state": lab.state(), "file": lab.file, "source": place.source(),
+            "lab": lab.name, "state": lab.state(), "backend": lab.backend, "file": lab.file,
+            "source": place.source(),
             "folder": place.dir(), "nodes": nodes.collect::<Vec<_>>(),
         });
         println!("{whole}");
         return Ok(());
     }
-    println!("lab {}: {}", lab.name, lab.state());
+    println!("lab {}: {}, backend {}", lab.name, lab.state(), lab.backend);
     println!(
         "file    {}, as it was run: {}",
         lab.file,

@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::error::LabError;
 use crate::journal::{self, Entry};
 use crate::place::Place;
+use crate::processes::Process;
 use crate::{cgroups, processes};
 
 /// How long processes may take to end after SIGKILL, and cgroups to empty.
@@ -54,6 +55,11 @@ pub(super) fn down(place: &Place) -> Result<Removed, LabError> {
     };
     let mut left: Vec<String> = Vec::new();
     let entries = journal::read(&place.journal())?;
+    let holders = entries.iter().filter_map(|entry| match *entry {
+        Entry::Started { pid, start, .. } => Some(Process { pid, start }),
+        _ => None,
+    });
+    let inside: Vec<Process> = holders.flat_map(processes::in_namespace_of).collect();
     // Processes first: with the holders go all namespaces, and nothing new is made.
     for entry in &entries {
         match entry {
@@ -64,6 +70,12 @@ pub(super) fn down(place: &Place) -> Result<Removed, LabError> {
             }
             Entry::Holder { node } if node != journal::SWITCH => removed.nodes += 1,
             _ => {}
+        }
+    }
+    // The kernel has told all processes of the holders' namespaces to end; a busy one may not have heard it yet.
+    for process in inside {
+        if !process.ending_by(deadline) {
+            left.push(format!("process {}", process.pid));
         }
     }
     for entry in &entries {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use weft_overlay::NodeName;
 
+use crate::backend::Backend;
 use crate::diagnose::Mistakes;
 use crate::tables::{Value, span_of, typed};
 
@@ -19,6 +20,7 @@ struct LabTable {
 pub(super) struct Lab {
     pub(super) name: String,
     pub(super) lease_ttl: Option<Duration>,
+    pub(super) backend: Backend,
 }
 
 pub(super) fn read(
@@ -46,7 +48,7 @@ pub(super) fn read(
         );
     }
     let table: LabTable = typed(&item, "lab", mistakes)?;
-    check_backend(&table, backend, &item, mistakes);
+    let backend = read_backend(&table, backend, &item, mistakes);
     // A lab's name becomes part of paths, so it follows the rule of all names.
     if let Err(error) = table.name.parse::<NodeName>() {
         let message = error.to_string().replace("node name", "lab name");
@@ -66,21 +68,20 @@ pub(super) fn read(
     Some(Lab {
         name: table.name,
         lease_ttl,
+        backend,
     })
 }
 
-fn check_backend(
+fn read_backend(
     table: &LabTable,
     wanted: Option<&str>,
     item: &Value<'_>,
     mistakes: &mut Mistakes,
-) {
-    let backend = wanted.or(table.backend.as_deref()).unwrap_or("netns");
-    let message = match backend {
-        "netns" => return,
-        "qemu" => "backend \"qemu\" is not supported by this version".to_owned(),
-        other => format!("there is no backend {other:?}"),
-    };
+) -> Backend {
+    let name = wanted.or(table.backend.as_deref()).unwrap_or("netns");
+    if let Some(backend) = Backend::of(name) {
+        return backend;
+    }
     let place = if table.backend.is_some() {
         "backend"
     } else {
@@ -88,11 +89,12 @@ fn check_backend(
     };
     mistakes.add(
         span_of(item, place),
-        message,
+        format!("there is no backend {name:?}"),
         "this backend",
-        "write backend = \"netns\" (each node in namespaces of this machine), or leave it out"
+        "write backend = \"netns\" (each node in namespaces of this machine) or \"qemu\" (each a virtual machine)"
             .to_owned(),
     );
+    Backend::default()
 }
 
 pub(super) const DURATION_HELP: &str = "write a number and its unit: \"500ms\", \"10s\", \"2m\"";

@@ -5,6 +5,8 @@ use std::ops::Range;
 use serde::Deserialize;
 use weft_overlay::NodeName;
 
+use super::machines::{self, MachineTable};
+use crate::backend::Backend;
 use crate::diagnose::{Mistakes, nearest};
 use crate::tables::{Value, span_of, text_of, typed};
 
@@ -13,15 +15,20 @@ pub(crate) const NODES_MAX: usize = 100;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NodeTable {
+pub(super) struct NodeTable {
     name: String,
     count: Option<u32>,
-    /// For virtual machines; namespaces have the machine's memory.
-    #[allow(dead_code, reason = "accepted so that one file serves both backends")]
-    memory: Option<String>,
+    /// For virtual machines; namespaces have the machine's memory. Accepted there, so that one file serves both.
+    pub(super) memory: Option<String>,
+    pub(super) kernel: Option<String>,
 }
 
-pub(super) fn read(items: Vec<Value<'_>>, mistakes: &mut Mistakes) -> Vec<NodeName> {
+/// The nodes and their machines, `count` resolved.
+pub(super) fn read(
+    items: Vec<Value<'_>>,
+    backend: Backend,
+    mistakes: &mut Mistakes,
+) -> (Vec<NodeName>, Vec<MachineTable>) {
     if items.is_empty() {
         mistakes.add(
             0..0,
@@ -31,6 +38,7 @@ pub(super) fn read(items: Vec<Value<'_>>, mistakes: &mut Mistakes) -> Vec<NodeNa
         );
     }
     let mut nodes: Vec<NodeName> = Vec::new();
+    let mut all_machines = Vec::new();
     for item in items {
         let title = text_of(&item, "name")
             .unwrap_or("without a name")
@@ -38,6 +46,7 @@ pub(super) fn read(items: Vec<Value<'_>>, mistakes: &mut Mistakes) -> Vec<NodeNa
         let Some(table) = typed::<NodeTable>(&item, &format!("node {title}"), mistakes) else {
             continue;
         };
+        let machine = machines::read(&table, backend, &item, mistakes);
         for name in names(&table, &item, mistakes) {
             match name.parse::<NodeName>() {
                 Ok(name) if nodes.contains(&name) => mistakes.add(
@@ -46,14 +55,17 @@ pub(super) fn read(items: Vec<Value<'_>>, mistakes: &mut Mistakes) -> Vec<NodeNa
                     "second time",
                     "give it another name or remove it".to_owned(),
                 ),
-                Ok(name) => nodes.push(name),
+                Ok(name) => {
+                    nodes.push(name);
+                    all_machines.push(machine.clone());
+                }
                 Err(error) => {
                     mistakes.add(span_of(&item, "name"), error.to_string(), "this name", None);
                 }
             }
         }
     }
-    nodes
+    (nodes, all_machines)
 }
 
 fn names(table: &NodeTable, item: &Value<'_>, mistakes: &mut Mistakes) -> Vec<String> {

@@ -101,15 +101,42 @@ fn bad_traffic_unknown_keys_and_two_kinds_in_one_step_are_mistakes() {
 
 #[test]
 fn another_backend_and_impairments_are_refused_with_their_place() {
-    let text = HEAD.replace("name = \"small\"", "name = \"small\"\nbackend = \"qemu\"");
+    let text = HEAD.replace("name = \"small\"", "name = \"small\"\nbackend = \"xen\"");
     let found = read(&text).unwrap_err();
     assert_eq!((found[0].line, found[0].column), (3, 11));
-    assert!(found[0].message.contains("not supported by this version"));
-    let found = LabFile::parse("lab.toml", HEAD, Path::new("."), Some("qemu")).unwrap_err();
+    assert!(found[0].message.contains("there is no backend"));
+    let found = LabFile::parse("lab.toml", HEAD, Path::new("."), Some("xen")).unwrap_err();
     assert_eq!(found[0].line, 2);
     let found = mistakes("[[link]]\nbetween = [\"n1\", \"n2\"]\ndelay = \"5ms\"\n");
     assert_eq!(found[0].0, 3);
     assert!(found[0].1.contains("`delay`"));
+}
+
+#[test]
+fn what_a_backend_cannot_do_is_refused_with_its_place() {
+    let step = "[[step]]\nrun = { node = \"n1\", command = [\"ping\"] }\n";
+    let text = format!("{HEAD}{step}").replace("count = 2", "count = 2\nmemory = \"1G\"");
+    let found = LabFile::parse("lab.toml", &text, Path::new("."), Some("qemu")).unwrap_err();
+    let places: Vec<(usize, usize)> = found.iter().map(|d| (d.line, d.column)).collect();
+    assert_eq!(places, [(14, 12), (16, 33)]);
+    assert!(found.iter().all(|d| d.message.contains("no program")));
+
+    let text = text
+        .replace("[\"x\"]", "[\"/.weft\"]")
+        .replace("ping", "weft");
+    let lab = LabFile::parse("lab.toml", &text, Path::new("."), Some("qemu")).unwrap();
+    assert_eq!((lab.backend, lab.machines.len()), (Backend::Qemu, 2));
+    assert_eq!(lab.machines[1].memory_mib, 1024);
+    assert_eq!(lab.machines[1].kernel, "auto");
+
+    let text = HEAD.replace(
+        "count = 2",
+        "count = 2\nkernel = \"/boot/vmlinuz\"\nmemory = \"4k\"",
+    );
+    let found = read(&text).unwrap_err();
+    assert_eq!((found[0].line, found[0].column), (6, 10));
+    assert!(found[0].message.contains("this machine's kernel"));
+    assert_eq!((found[1].line, found[1].column), (7, 10));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::error::LabError;
 const PROBE_WITHIN: Duration = Duration::from_secs(6);
 
 /// The answer that is kept, or a new one.
-pub(super) fn probe(kernel: &Kernel, weft: &Path) -> Result<Accelerator, LabError> {
+pub(crate) fn probe(kernel: &Kernel, weft: &Path) -> Result<Accelerator, LabError> {
     if std::fs::File::options()
         .read(true)
         .write(true)

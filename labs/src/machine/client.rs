@@ -128,6 +128,22 @@ pub(super) fn exec(folder: &Path, argv: &[String]) -> anyhow::Result<()> {
     }
 }
 
+/// Passes a connection on to a socket of the machine, until either side hangs up.
+pub(super) fn dial(folder: &Path, mut stream: UnixStream, path: &str) -> anyhow::Result<()> {
+    let request = Request::Dial {
+        path: path.to_owned(),
+    };
+    let mut session = Session::open(folder, &request, None)?;
+    session.feed(stream.try_clone()?);
+    let reply = session.finish(|_, bytes| stream.write_all(bytes));
+    // Wakes the feeder, which would wait for a client that has nothing more to say.
+    let _ = stream.shutdown(std::net::Shutdown::Both);
+    match reply? {
+        Reply::Failed(why) => bail!(why),
+        _ => Ok(()),
+    }
+}
+
 /// Asks for something that has a number for an answer.
 pub(crate) fn ask(folder: &Path, request: &Request, within: Duration) -> Result<u64, String> {
     number(Session::open(folder, request, Some(within)).and_then(|mut s| s.finish(|_, _| Ok(()))))

@@ -3,7 +3,7 @@
 //! It starts QEMU, which ends with it, waits until the guest says that it is ready, and then passes frames between
 //! the guest and any number of clients at the machine's socket. It ends when QEMU ends.
 //!
-//! Threads: the guest's reader, the door for clients, and two a client; all end with the process. The guest's reader
+//! Threads: the guest's reader, the doors for clients and for the agent's API, and two a client; all end with the process. The guest's reader
 //! never waits for a client: a client's queue holds what its window allows, and one that overruns it is let go.
 
 use std::collections::BTreeMap;
@@ -28,6 +28,8 @@ use super::qemu::{CONTROL, SAID};
 pub const WORD: &str = "lab-machine";
 /// Where clients knock, in the machine's folder.
 pub(crate) const SOCKET: &str = "guest.sock";
+/// The agent's API, as a lab of namespaces has it, in the machine's folder; and where it is inside.
+const API: (&str, &str) = ("weft.sock", "/run/weft/weft.sock");
 /// What to start, in the machine's folder.
 pub(super) const PLAN: &str = "machine.json";
 
@@ -41,19 +43,20 @@ pub(super) struct Plan {
 }
 
 /// `lab-machine ID keep FOLDER`, and itself again as `lab-machine ID qemu PARENT -- COMMAND...`; for clients
-/// `lab-machine ID exec FOLDER -- COMMAND...`.
+/// `lab-machine ID exec FOLDER -- COMMAND...`, for what joins machines `lab-machine ID segment FOLDER`.
 pub fn main(args: &[String]) -> ! {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match words[..] {
         [id, "keep", folder] => keep(id, Path::new(folder)),
         [_, "qemu", parent, "--", program, ..] => become_qemu(parent, program, &args[5..]),
+        [_, "segment", folder] => super::segment::run(Path::new(folder)),
         [_, "exec", folder, "--", _, ..] => super::client::exec(Path::new(folder), &args[4..]),
         _ => Err(anyhow::anyhow!(
             "`weft {WORD}` is started by `weft lab`; it is not for people"
         )),
     };
     if let Err(error) = done {
-        if words.get(1) == Some(&"keep") {
+        if matches!(words.get(1), Some(&"keep" | &"segment")) {
             // The engine reads this line; there is nobody else to tell.
             let _ = writeln!(std::io::stdout(), "error: {error:#}");
         } else {
@@ -138,10 +141,17 @@ fn serve(control: &UnixListener) -> anyhow::Result<()> {
     let clients = Clients::default();
     let guest: Guest = Arc::new(Mutex::new(stream));
     let door = listen(SOCKET)?;
+    let api = listen(API.0)?;
     println!("ready {}", serde_json::to_string(&hello)?);
     detach_output()?;
     let (others, way) = (clients.clone(), guest.clone());
     std::thread::spawn(move || admit(&door, &others, &way));
+    std::thread::spawn(move || {
+        for stream in api.incoming().filter_map(Result::ok) {
+            // An agent that is not there hangs up, as it would here.
+            std::thread::spawn(move || super::client::dial(Path::new("."), stream, API.1));
+        }
+    });
     while let Ok(frame) = Frame::read(&mut from) {
         pass(frame, &clients, &guest);
     }
@@ -150,7 +160,7 @@ fn serve(control: &UnixListener) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn detach_output() -> anyhow::Result<()> {
+pub(super) fn detach_output() -> anyhow::Result<()> {
     std::io::stdout().flush()?;
     let null = std::fs::File::options().write(true).open("/dev/null")?;
     nix::unistd::dup2_stdout(&null)?;

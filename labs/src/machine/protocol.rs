@@ -142,6 +142,11 @@ pub(crate) enum Request {
         /// Program and arguments.
         argv: Vec<String>,
     },
+    /// Connect to a socket of the machine; bytes go both ways.
+    Dial {
+        /// Where it is.
+        path: String,
+    },
     /// Write a file from what comes in; its folder is made.
     Put {
         /// Where.
@@ -154,7 +159,7 @@ pub(crate) enum Request {
         /// Which.
         path: String,
     },
-    /// Signal a process that [`Request::Spawn`] started; an error if it has ended.
+    /// Signal a process that [`Request::Spawn`] started; the answer is 0 if it has ended, else 1.
     Signal {
         /// Its number in the machine.
         pid: i32,

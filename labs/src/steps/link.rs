@@ -13,7 +13,6 @@ pub(super) fn run(running: &mut Running, between: &[NodeName; 2], state: LinkSta
         return Err(format!("expected: a link between {a} and {b}; seen: none"));
     };
     running.wires[number].up = state == LinkState::Up;
-    let ports = crate::engine::ports(&running.nodes);
-    underlay::set_wire(&ports, &running.wires, number).map_err(|e| e.to_string())?;
+    underlay::set_wire(&running.nodes, &running.wires, number).map_err(|e| e.to_string())?;
     Ok(String::new())
 }

@@ -15,7 +15,7 @@ use nix::unistd::{chdir, chroot};
 use crate::machine::initramfs::{MODULES, ORDER};
 
 /// weft, inside.
-pub(in crate::machine) const PROGRAM: &str = "/usr/bin/weft";
+pub(crate) const PROGRAM: &str = "/usr/bin/weft";
 /// Where programs are looked for.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// What could not be loaded, for the server to tell.

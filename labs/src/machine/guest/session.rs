@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -30,6 +31,7 @@ pub(super) fn run(session: Session, request: Request) -> Reply {
     let result = match request {
         Request::Run { argv, env } => return run_program(session, &argv, &env),
         Request::Spawn { argv } => spawn(&session, &argv),
+        Request::Dial { path } => dial(session, Path::new(&path)),
         Request::Put { path, mode } => put(&session, Path::new(&path), mode),
         Request::Get { path } => get(&session, Path::new(&path)),
         Request::Signal { pid, signal } => signal_to(pid, signal),
@@ -154,6 +156,28 @@ fn spawn(session: &Session, argv: &[String]) -> anyhow::Result<u64> {
     Ok(u64::from(pid))
 }
 
+/// Over when the socket's owner hangs up, or when the client has left.
+fn dial(session: Session, path: &Path) -> anyhow::Result<u64> {
+    let mut socket = UnixStream::connect(path)?;
+    let mut to = socket.try_clone()?;
+    let (port, window, id) = (session.port.clone(), session.window.clone(), session.id);
+    std::thread::spawn(move || {
+        while let Some(frame) = session.next_input() {
+            if to.write_all(&frame.bytes).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(std::net::Shutdown::Write);
+    });
+    let mut bytes = vec![0; FRAME_MAX];
+    loop {
+        let length = socket.read(&mut bytes)?;
+        if length == 0 || !send(&port, &window, id, Kind::Out, &bytes[..length]) {
+            return Ok(0);
+        }
+    }
+}
+
 fn put(session: &Session, path: &Path, mode: u32) -> anyhow::Result<u64> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
@@ -190,8 +214,11 @@ fn signal_to(pid: i32, signal: i32) -> anyhow::Result<u64> {
         0 => None,
         number => Some(Signal::try_from(number)?),
     };
-    kill(Pid::from_raw(pid), signal)?;
-    Ok(0)
+    match kill(Pid::from_raw(pid), signal) {
+        Ok(()) => Ok(1),
+        Err(Errno::ESRCH) => Ok(0),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn net(ops: &[NetOp]) -> anyhow::Result<u64> {

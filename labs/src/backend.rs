@@ -1,0 +1,168 @@
+//! What carries the nodes of a lab: namespaces of this machine, or a virtual machine for each.
+//!
+//! The engine and its steps drive nodes by the verbs of [`Carrier`] alone. A backend is a file of its own: it brings
+//! the carriers of all nodes up, joined as the lab file says, and journals each thing before it makes it.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
+
+use crate::cancel::Cancel;
+use crate::error::LabError;
+use crate::file::LabFile;
+use crate::journal::Journal;
+use crate::node::Node;
+use crate::place::Place;
+use crate::processes::Process;
+use crate::underlay::{NetOp, Wire};
+
+mod namespaces;
+mod virtual_machines;
+
+pub(crate) use virtual_machines::LACKS_PROGRAMS;
+
+/// The backends by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// Each node in namespaces of this machine.
+    #[default]
+    Netns,
+    /// Each node a virtual machine with a kernel of its own.
+    Qemu,
+}
+
+impl Backend {
+    /// By the name that files use.
+    pub(crate) fn of(name: &str) -> Option<Backend> {
+        match name {
+            "netns" => Some(Backend::Netns),
+            "qemu" => Some(Backend::Qemu),
+            _ => None,
+        }
+    }
+
+    /// How many times longer than on this machine's own processor things may take.
+    pub(crate) fn patience(self) -> u32 {
+        match self {
+            Backend::Netns => 1,
+            // Without acceleration, a few nodes on few processors.
+            Backend::Qemu => 4,
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Backend::Netns => "netns",
+            Backend::Qemu => "qemu",
+        })
+    }
+}
+
+/// What a node runs on.
+pub(crate) trait Carrier: fmt::Debug + Send + Sync {
+    /// A command on the node that shares our standard streams; ended with its client.
+    fn command(&self, argv: &[&str]) -> Command;
+
+    /// The weft binary as the node sees it.
+    fn weft(&self) -> &str;
+
+    /// The folder on the node for what survives its agent.
+    fn state(&self) -> &str;
+
+    /// Starts weft in the background; its output goes on in the node's log.
+    fn spawn(&self, args: &[String]) -> Result<Process, LabError>;
+
+    /// Whether what [`Carrier::spawn`] started still runs.
+    fn runs(&self, process: Process) -> bool;
+
+    /// Signals what [`Carrier::spawn`] started.
+    fn signal(&self, process: Process, signal: Signal) -> Result<(), LabError>;
+
+    /// Lets the node read a file of this machine; its path there. Files of one folder stay in one folder.
+    fn bring(&self, file: &Path) -> Result<String, LabError>;
+
+    /// Changes the node's own network.
+    fn net(&self, ops: &[NetOp]) -> Result<(), LabError>;
+}
+
+/// How carriers are started.
+#[derive(Debug)]
+pub(crate) struct Start<'a> {
+    pub(crate) lab: &'a LabFile,
+    pub(crate) place: &'a Place,
+    /// The weft binary of this machine.
+    pub(crate) exe: &'a Path,
+    /// The lab's random id, on the command line of every process of the engine's making.
+    pub(crate) id: &'a str,
+    pub(crate) cancel: &'a Cancel,
+    pub(crate) progress: &'a dyn Progress,
+}
+
+/// Says what is being done, to a person who waits.
+pub(crate) trait Progress {
+    fn say(&self, what: &str);
+}
+
+impl<F: Fn(&str)> Progress for F {
+    fn say(&self, what: &str) {
+        self(what);
+    }
+}
+
+impl fmt::Debug for dyn Progress + '_ {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Progress")
+    }
+}
+
+/// Brings the carriers of all nodes up, in the file's order, joined by one segment or by `wires`.
+pub(crate) fn bring_up(
+    start: &Start<'_>,
+    wires: &[Wire],
+    journal: &mut Journal,
+) -> Result<Vec<Node>, LabError> {
+    let carriers = match start.lab.backend {
+        Backend::Netns => namespaces::bring_up(start, wires, journal)?,
+        Backend::Qemu => virtual_machines::bring_up(start, wires, journal)?,
+    };
+    let names = start.lab.nodes.iter().zip(carriers).enumerate();
+    Ok(names
+        .map(|(index, (name, carrier))| Node {
+            name: name.as_str().to_owned(),
+            address: address(index),
+            carrier,
+            cancel: start.cancel.clone(),
+        })
+        .collect())
+}
+
+/// The carrier of a node that is up, known by its keeper.
+pub(crate) fn attach(
+    backend: Backend,
+    place: &Place,
+    exe: &Path,
+    id: &str,
+    node: &str,
+    keeper: Process,
+) -> AnyCarrier {
+    match backend {
+        Backend::Netns => namespaces::attach(place, exe, id, node, keeper),
+        Backend::Qemu => virtual_machines::attach(place, exe, id, node, keeper),
+    }
+}
+
+/// The address of the node with this index.
+pub(crate) fn address(index: usize) -> Ipv4Addr {
+    crate::underlay::address(index)
+}
+
+/// Any backend's carrier.
+pub(crate) type AnyCarrier = Arc<dyn Carrier>;

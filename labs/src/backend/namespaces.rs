@@ -1,0 +1,205 @@
+//! Nodes in namespaces of this machine, each kept by a holder process.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::{AnyCarrier, Carrier, Start};
+use crate::cancel::Cancel;
+use crate::command::{self, Lines};
+use crate::error::LabError;
+use crate::journal::{Entry, Journal, SWITCH};
+use crate::place::Place;
+use crate::processes::Process;
+use crate::underlay::{self, NetOp, Wire};
+use crate::{enter, holder};
+
+/// How long a holder may take to be ready: a few system calls, on a busy machine.
+const HOLDER_READY: Duration = Duration::from_secs(10);
+
+/// The namespaces of one node.
+#[derive(Debug)]
+struct Namespaces {
+    node: String,
+    holder: Process,
+    exe: String,
+    id: String,
+    state: String,
+    log: PathBuf,
+    cancel: Cancel,
+}
+
+impl Carrier for Namespaces {
+    fn command(&self, argv: &[&str]) -> Command {
+        let mut command = Command::new(&self.exe);
+        let holder = self.holder.pid.to_string();
+        command
+            .args([enter::WORD, &self.id, &holder, "attach", "--"])
+            .args(argv);
+        command
+    }
+
+    fn weft(&self) -> &str {
+        &self.exe
+    }
+
+    fn state(&self) -> &str {
+        &self.state
+    }
+
+    fn spawn(&self, args: &[String]) -> Result<Process, LabError> {
+        let failed = |cause: String| {
+            LabError::failed(
+                format!("node {}", self.node),
+                format!("its agent cannot be started: {cause}"),
+                format!("see {}", self.log.display()),
+            )
+        };
+        let mut command = Command::new(&self.exe);
+        command
+            .args([enter::WORD, &self.id, &self.holder.pid.to_string()])
+            .arg(&self.log)
+            .arg("--")
+            .arg(&self.exe)
+            .args(args)
+            .stdin(Stdio::null());
+        let deadline = Instant::now() + HOLDER_READY;
+        let output =
+            command::run(command, deadline, &self.cancel).map_err(|e| failed(e.to_string()))?;
+        let pid = output.stdout.trim().parse().ok();
+        pid.and_then(Process::of)
+            .ok_or_else(|| failed(output.words()))
+    }
+
+    fn runs(&self, process: Process) -> bool {
+        process.is_alive()
+    }
+
+    fn signal(&self, process: Process, signal: Signal) -> Result<(), LabError> {
+        process.signal(signal);
+        Ok(())
+    }
+
+    fn bring(&self, file: &Path) -> Result<String, LabError> {
+        // The node sees this machine's files.
+        Ok(file.to_string_lossy().into_owned())
+    }
+
+    fn net(&self, ops: &[NetOp]) -> Result<(), LabError> {
+        underlay::apply_in(self.holder.pid, ops)
+    }
+}
+
+impl Namespaces {
+    fn of(place: &Place, exe: &Path, id: &str, node: &str, holder: Process) -> Namespaces {
+        Namespaces {
+            node: node.to_owned(),
+            holder,
+            exe: exe.to_string_lossy().into_owned(),
+            id: id.to_owned(),
+            state: place.state(node).to_string_lossy().into_owned(),
+            log: place.log(node),
+            cancel: Cancel::never(),
+        }
+    }
+}
+
+pub(super) fn attach(
+    place: &Place,
+    exe: &Path,
+    id: &str,
+    node: &str,
+    holder: Process,
+) -> AnyCarrier {
+    Arc::new(Namespaces::of(place, exe, id, node, holder))
+}
+
+pub(super) fn bring_up(
+    start: &Start<'_>,
+    wires: &[Wire],
+    journal: &mut Journal,
+) -> Result<Vec<AnyCarrier>, LabError> {
+    let mut holders = Vec::new();
+    let mut carriers: Vec<AnyCarrier> = Vec::new();
+    for name in &start.lab.nodes {
+        let name = name.as_str();
+        let state = start.place.state(name);
+        std::fs::create_dir_all(&state)
+            .map_err(LabError::io("create the node's folder", &state))?;
+        let holder = hold(start, name, name, journal)?;
+        let socket = format!("/proc/{}/root/run/weft/weft.sock", holder.pid);
+        let link = start.place.socket(name);
+        std::os::unix::fs::symlink(socket, &link)
+            .map_err(LabError::io("link the node's socket", link))?;
+        holders.push(holder.pid);
+        carriers.push(Arc::new(Namespaces {
+            cancel: start.cancel.clone(),
+            ..Namespaces::of(start.place, start.exe, start.id, name, holder)
+        }));
+    }
+    if wires.is_empty() {
+        let switch = hold(start, SWITCH, "underlay", journal)?;
+        underlay::bridge(switch.pid, &holders)?;
+    } else {
+        underlay::pairs(&holders, wires)?;
+    }
+    Ok(carriers)
+}
+
+/// Starts a holder, in the journal before and after.
+fn hold(
+    start: &Start<'_>,
+    node: &str,
+    host_name: &str,
+    journal: &mut Journal,
+) -> Result<Process, LabError> {
+    journal.write(&Entry::Holder {
+        node: node.to_owned(),
+    })?;
+    let process = start_holder(start, host_name)?;
+    journal.write(&Entry::Started {
+        node: node.to_owned(),
+        pid: process.pid,
+        start: process.start,
+    })?;
+    Ok(process)
+}
+
+/// Starts a holder; ready when this returns.
+fn start_holder(start: &Start<'_>, node: &str) -> Result<Process, LabError> {
+    let failed = |cause: String| {
+        LabError::failed(
+            format!("node {node}"),
+            cause,
+            "`weft doctor` shows what this machine lacks",
+        )
+    };
+    let mut command = Command::new(start.exe);
+    command.args([holder::WORD, start.id, node]);
+    let mut lines = Lines::start(command).map_err(|e| failed(e.to_string()))?;
+    let deadline = Instant::now() + HOLDER_READY;
+    // Two processes write here: the number and `ready` come in any order.
+    let (mut pid, mut ready) = (None, false);
+    while let Some(line) = lines.next(deadline) {
+        match line.parse() {
+            Ok(number) => pid = Some(number),
+            Err(_) if line == "ready" => ready = true,
+            Err(_) => {
+                let cause = line.strip_prefix("error: ").unwrap_or(&line);
+                return Err(failed(cause.to_owned()));
+            }
+        }
+        if let (Some(pid), true) = (pid, ready) {
+            // The launcher ends by itself; ended by us it would take the holder along.
+            lines.leave();
+            return Process::of(pid).ok_or_else(|| failed("the holder ended at once".to_owned()));
+        }
+    }
+    Err(failed(format!(
+        "the holder did not get ready: {}",
+        lines.finish().trim()
+    )))
+}

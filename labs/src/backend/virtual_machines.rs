@@ -1,0 +1,231 @@
+//! Nodes as virtual machines, each with a keeper; one more process passes their packets.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use super::{AnyCarrier, Carrier, Start};
+use nix::sys::signal::Signal;
+
+use crate::error::LabError;
+use crate::journal::{Entry, Journal, SWITCH};
+use crate::machine::protocol::Request;
+use crate::machine::segment::{self, Join};
+use crate::machine::{self, Accelerator, Card, Kernel, Machine, Spec, guest};
+use crate::place::Place;
+use crate::processes::Process;
+use crate::underlay::{NetOp, Wire};
+
+/// Said of a command that a machine cannot run.
+pub(crate) const LACKS_PROGRAMS: &str =
+    "a machine of the backend qemu has no program but weft itself";
+/// Where a machine keeps what the engine brings.
+const BROUGHT: &str = "/var/lib/weft-lab";
+/// The node's state, inside.
+const STATE: &str = "/var/lib/weft";
+
+/// The machine of one node.
+#[derive(Debug)]
+struct Virtual(Machine);
+
+impl Carrier for Virtual {
+    fn command(&self, argv: &[&str]) -> Command {
+        self.0.command(argv)
+    }
+
+    fn weft(&self) -> &str {
+        guest::PROGRAM
+    }
+
+    fn state(&self) -> &str {
+        STATE
+    }
+
+    /// The process's number is the machine's; its start is not known here, so it counts as 0.
+    fn spawn(&self, args: &[String]) -> Result<Process, LabError> {
+        let mut argv = vec![guest::PROGRAM.to_owned()];
+        argv.extend_from_slice(args);
+        let pid = self.0.spawn(&argv)?;
+        Ok(Process { pid, start: 0 })
+    }
+
+    fn runs(&self, process: Process) -> bool {
+        let ask = Request::Signal {
+            pid: process.pid,
+            signal: 0,
+        };
+        // A machine that does not answer is no proof that its agent has ended.
+        !matches!(self.0.ask(&ask), Ok(0))
+    }
+
+    fn signal(&self, process: Process, signal: Signal) -> Result<(), LabError> {
+        let ask = Request::Signal {
+            pid: process.pid,
+            signal: signal as i32,
+        };
+        self.0.ask(&ask).map(drop)
+    }
+
+    fn bring(&self, file: &Path) -> Result<String, LabError> {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let there = format!("{BROUGHT}/{name}");
+        self.0.copy_in(file, &there, 0o600)?;
+        Ok(there)
+    }
+
+    fn net(&self, ops: &[NetOp]) -> Result<(), LabError> {
+        self.0.ask(&Request::Net { ops: ops.to_vec() }).map(drop)
+    }
+}
+
+pub(super) fn attach(
+    place: &Place,
+    exe: &Path,
+    id: &str,
+    node: &str,
+    keeper: Process,
+) -> AnyCarrier {
+    let folder = place.node(node);
+    Arc::new(Virtual(Machine::attach(node, &folder, exe, id, keeper)))
+}
+
+pub(super) fn bring_up(
+    start: &Start<'_>,
+    wires: &[Wire],
+    journal: &mut Journal,
+) -> Result<Vec<AnyCarrier>, LabError> {
+    let kernels = kernels(start)?;
+    let accelerator = accelerator(start, &kernels)?;
+    let archives = archives(start, &kernels)?;
+    let joins = joins(start.lab.nodes.len(), wires);
+    segment(start, &joins, journal)?;
+
+    let mut specs = Vec::new();
+    for (index, name) in start.lab.nodes.iter().enumerate() {
+        let node = name.as_str();
+        let wanted = &start.lab.machines[index];
+        let kernel = &kernels[&wanted.kernel];
+        specs.push(Spec {
+            name: node.to_owned(),
+            folder: start.place.node(node),
+            weft_exe: start.exe.to_owned(),
+            id: start.id.to_owned(),
+            kernel: kernel.clone(),
+            without: Vec::new(),
+            initramfs: Some(archives[&wanted.kernel].clone()),
+            memory_mib: wanted.memory_mib,
+            cpus: 1,
+            cards: cards(index, &joins),
+            accelerator: Some(accelerator),
+            bound: false,
+        });
+        journal.write(&Entry::Holder {
+            node: node.to_owned(),
+        })?;
+    }
+    start.progress.say("booting a machine for each node");
+    let booted: Vec<Result<Machine, LabError>> = std::thread::scope(|scope| {
+        let boots: Vec<_> = specs
+            .iter()
+            .map(|spec| scope.spawn(move || Machine::boot(spec)))
+            .collect();
+        let joined = boots.into_iter().map(|boot| boot.join());
+        joined
+            .map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    });
+    let mut carriers: Vec<AnyCarrier> = Vec::new();
+    for machine in booted {
+        let machine = machine?;
+        let keeper = machine.keeper();
+        journal.write(&Entry::Started {
+            node: machine.name.clone(),
+            pid: keeper.pid,
+            start: keeper.start,
+        })?;
+        carriers.push(Arc::new(Virtual(machine)));
+    }
+    Ok(carriers)
+}
+
+/// Every kernel that the file names, once.
+fn kernels(start: &Start<'_>) -> Result<BTreeMap<String, Kernel>, LabError> {
+    let mut found = BTreeMap::new();
+    for machine in &start.lab.machines {
+        if !found.contains_key(&machine.kernel) {
+            let kernel = Kernel::find(&machine.kernel, &|what| start.progress.say(what))?;
+            found.insert(machine.kernel.clone(), kernel);
+        }
+    }
+    Ok(found)
+}
+
+/// One answer for the lab: the processor only if it can carry out every kernel of it.
+fn accelerator(
+    start: &Start<'_>,
+    kernels: &BTreeMap<String, Kernel>,
+) -> Result<Accelerator, LabError> {
+    for kernel in kernels.values() {
+        if machine::accelerator(kernel, start.exe)? == Accelerator::Tcg {
+            return Ok(Accelerator::Tcg);
+        }
+    }
+    Ok(Accelerator::Kvm)
+}
+
+/// One archive a kernel, in the lab's folder.
+fn archives(
+    start: &Start<'_>,
+    kernels: &BTreeMap<String, Kernel>,
+) -> Result<BTreeMap<String, PathBuf>, LabError> {
+    let mut made = BTreeMap::new();
+    for (number, (wanted, kernel)) in kernels.iter().enumerate() {
+        let path = start.place.dir().join(format!("initramfs{number}"));
+        machine::write_initramfs(&path, start.exe, kernel, &[])?;
+        made.insert(wanted.clone(), path);
+    }
+    Ok(made)
+}
+
+/// One segment for all, or one of two ends for each wire: the nodes on each, by index.
+fn joins(nodes: usize, wires: &[Wire]) -> Vec<Join> {
+    if wires.is_empty() {
+        return vec![Join((0..nodes).collect())];
+    }
+    wires.iter().map(|wire| Join(wire.ends.to_vec())).collect()
+}
+
+/// The cards of a node, in the order of the segments it is on.
+fn cards(node: usize, joins: &[Join]) -> Vec<Card> {
+    let on = joins
+        .iter()
+        .enumerate()
+        .filter(|(_, join)| join.0.contains(&node));
+    on.enumerate()
+        .map(|(card, (join, _))| Card {
+            // Locally administered, as QEMU's own; unique by segment and node.
+            mac: format!("52:54:00:00:{join:02x}:{:02x}", node + 1),
+            local: segment::card_socket(card),
+            remote: format!(
+                "../{}/{}",
+                segment::FOLDER,
+                segment::port_socket(join, node)
+            ),
+        })
+        .collect()
+}
+
+fn segment(start: &Start<'_>, joins: &[Join], journal: &mut Journal) -> Result<(), LabError> {
+    journal.write(&Entry::Holder {
+        node: SWITCH.to_owned(),
+    })?;
+    let nodes: Vec<String> = start.lab.nodes.iter().map(ToString::to_string).collect();
+    let folder = start.place.node(segment::FOLDER);
+    let process = segment::start(start.exe, start.id, &folder, &nodes, joins)?;
+    journal.write(&Entry::Started {
+        node: SWITCH.to_owned(),
+        pid: process.pid,
+        start: process.start,
+    })
+}
