@@ -86,6 +86,11 @@ pub struct Lab {
 impl Lab {
     /// Brings up the lab file in `text`; chain files by name are in `topologies/`.
     pub fn up(source: &str) -> Lab {
+        Lab::up_on("netns", source)
+    }
+
+    /// The same on a backend by name.
+    pub fn up_on(backend: &str, source: &str) -> Lab {
         let machine = machine();
         let name = unique("scenario");
         let files = tempfile::tempdir().expect("a folder for the lab's file");
@@ -95,6 +100,7 @@ impl Lab {
         std::fs::copy(guard, files.path().join("web-guard.toml")).expect("copy the chain's file");
         let output = Command::new(weft())
             .args(["lab", "up", file.to_str().unwrap(), "--name", &name])
+            .args(["--backend", backend])
             .output()
             .expect("run weft lab up");
         let lab = Lab {

@@ -4,11 +4,22 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::lab::{ROOT, down, machine, text, unique, wait_until, weft};
+use serde_json::Value;
+
+use crate::lab::{
+    Lab, PLAIN, ROOT, down, last_object, machine, objects, text, unique, wait_until, weft,
+};
 use crate::machine::{self as seen, Traces};
 
 /// Without acceleration, and with other work on the machine.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Datagrams a second, and for how long: a translated processor's pace.
+const RATE: &str = "100";
+const SECONDS: &str = "30s";
+const SENT_AT_LEAST: u64 = 2_700;
+/// When the agents are killed, and how long they stay away: three lease periods of the lab file.
+const KILL_AFTER: Duration = Duration::from_secs(5);
+const AWAY: Duration = Duration::from_secs(6);
 
 #[test]
 fn two_tenants_passes_on_machines_and_leaves_nothing() {
@@ -38,6 +49,70 @@ fn two_tenants_passes_on_machines_and_leaves_nothing() {
     }
     eprintln!("{said}");
     assert_eq!(Traces::now(&name), before);
+}
+
+#[test]
+fn no_datagram_is_lost_on_an_old_kernel_while_both_agents_are_dead() {
+    let lab = Lab::up_on("qemu", PLAIN);
+    let doctor = objects(&text(&lab.exec("n1", &["weft", "doctor", "--json"])));
+    let tcx = doctor.iter().find(|check| check["name"] == "tcx");
+    eprintln!(
+        "tcx: {}",
+        tcx.map_or(&Value::Null, |check| &check["present"])
+    );
+    let address = lab.address("red/b");
+    // As a container of its own: an exec session ends with its agent.
+    let line = [
+        "weft",
+        "run",
+        "red/probe",
+        "--net",
+        "red/front",
+        "--node",
+        "n1",
+        "--restart",
+        "no",
+        "host",
+        "--",
+        "/.weft",
+        "function",
+        "probe",
+        "udp/9000",
+        &address,
+        "--rate",
+        RATE,
+        "--duration",
+        SECONDS,
+    ];
+    lab.must("n1", &line);
+    wait_until("the probe runs", PATIENCE, || {
+        (state(&lab, "red/probe")? == "running").then_some(())
+    });
+    // The times of the scenario itself, not waits for something.
+    std::thread::sleep(KILL_AFTER);
+    for node in ["n1", "n3"] {
+        agent(&lab, "kill", node);
+        let asked = lab.exec(node, &["weft", "status"]);
+        assert!(
+            !asked.status.success(),
+            "no agent answers: {}",
+            text(&asked)
+        );
+    }
+    std::thread::sleep(AWAY);
+    for node in ["n1", "n3"] {
+        agent(&lab, "start", node);
+    }
+    wait_until("the probe has ended", PATIENCE, || {
+        (state(&lab, "red/probe")? != "running").then_some(())
+    });
+    let result = last_object(&lab.must("n1", &["weft", "logs", "red/probe"]));
+    eprintln!("{result}");
+    assert_eq!(result["lost"], 0, "{result}");
+    let sent = result["sent"].as_u64();
+    assert!(sent.is_some_and(|sent| sent >= SENT_AT_LEAST), "{result}");
+    assert_eq!(lab.address("red/b"), address, "nothing is renumbered");
+    lab.down();
 }
 
 #[test]
@@ -80,4 +155,21 @@ fn a_lab_of_machines_that_is_killed_is_removed_by_its_journal() {
             .collect();
         assert!(left.is_empty(), "{left:?}");
     }
+}
+
+/// The state of a container, if the cluster answers.
+fn state(lab: &Lab, container: &str) -> Option<String> {
+    let output = lab.exec("n2", &["weft", "ps", "--json"]);
+    let all = objects(&text(&output));
+    let one = all.iter().find(|one| one["name"] == container)?;
+    Some(one["status"]["state"].as_str()?.to_owned())
+}
+
+/// `weft lab kill` and `start`.
+fn agent(lab: &Lab, verb: &str, node: &str) {
+    let output = Command::new(weft())
+        .args(["lab", verb, &lab.name, node])
+        .output()
+        .expect("run weft");
+    assert!(output.status.success(), "{}", text(&output));
 }
