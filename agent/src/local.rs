@@ -147,6 +147,13 @@ impl LocalState {
         self.interfaces().find(|(_, i)| i.port.0 == port)
     }
 
+    /// Leaves out the ports of devices that exist: a memory that was lost or is an older one gave them to others.
+    pub fn pass_over<'a>(&mut self, devices: impl Iterator<Item = &'a str>) {
+        let port = |name: &str| u32::from_str_radix(name.strip_prefix("wv")?, 16).ok();
+        let last = devices.filter_map(port).max().unwrap_or(0);
+        self.next_port = self.next_port.max(last.saturating_add(1));
+    }
+
     /// Takes the next port id; `None` when all 2^24-1 were used.
     pub fn take_port(&mut self) -> Option<PortId> {
         let port = self.next_port;
@@ -173,7 +180,7 @@ pub enum LocalError {
     },
     /// The file is not a node's memory.
     #[error(
-        "node state {path}: {cause}\nhelp: it was written by another version or damaged; restore it, or move it away to start as a new node"
+        "node state {path}: {cause}\nhelp: it was written by another version or damaged; restore it; if it is lost, move it away: the node comes back by its name and makes its containers anew"
     )]
     Format {
         /// The file.
@@ -311,6 +318,15 @@ mod tests {
         // Not a node's: `--state-dir /srv` must not close it to everybody else.
         LocalFile::open(dir.path()).unwrap();
         assert_eq!(mode(dir.path()), 0o755);
+    }
+
+    #[test]
+    fn ports_of_devices_that_exist_are_passed_over() {
+        let mut state = LocalState::default();
+        state.pass_over(["eth0", "wv00000a", "weft-vxlan", "wv000003"].into_iter());
+        assert_eq!(state.take_port(), Some(PortId(11)));
+        state.pass_over(["wv000003"].into_iter());
+        assert_eq!(state.take_port(), Some(PortId(12)));
     }
 
     #[test]

@@ -22,7 +22,15 @@ pub(crate) struct Place {
 /// Holds a lab for one engine; released when dropped or when the process ends.
 #[derive(Debug)]
 pub(crate) struct Held {
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // A child that was forked and has not executed its program yet still has the descriptor: closing ours
+        // would leave the lock with it. A lock that cannot be given back goes with the last of them.
+        let _ = self.lock.unlock();
+    }
 }
 
 impl Place {
@@ -156,7 +164,7 @@ impl Place {
             file.metadata()
                 .is_ok_and(|ours| (ours.dev(), ours.ino()) == (now.dev(), now.ino()))
         });
-        Ok(same.then_some(Held { _lock: file }))
+        Ok(same.then_some(Held { lock: file }))
     }
 
     /// Keeps other engines from making or removing what labs share (the root, the cgroup parent).

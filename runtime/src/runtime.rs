@@ -179,9 +179,12 @@ impl Runtime {
             };
             match self.ask(id, "be listed", Verb::State) {
                 Ok(status) => list.push(observed(status)),
-                Err(Error::Silent { .. }) => list.extend(self.without_shim(id)?),
                 Err(Error::NotFound { .. }) => {}
-                Err(error) => return Err(error),
+                Err(Error::Silent { source, .. }) if proves_death(&source) => {
+                    list.extend(self.without_shim(id)?);
+                }
+                // Busy, stopped, or this process is short of something: it is taken to be as it last said.
+                Err(_) => list.extend(read_status(&self.dir(id)).map(observed)),
             }
         }
         list.sort_by(|a, b| a.id.cmp(&b.id));
@@ -233,6 +236,14 @@ impl Runtime {
             .map_err(silent(id))?;
         reply_status(id, what, reply)
     }
+}
+
+/// Whether nobody listens any more; a time limit or a lack of descriptors proves nothing.
+fn proves_death(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+    )
 }
 
 fn read_status(dir: &Path) -> Option<Status> {

@@ -142,6 +142,10 @@ async fn start(
     })
     .map_err(local_error)?;
     let netlink = Netlink::current().map_err(|e| NodeError::new("network", &e, e.help()))?;
+    let links = netlink.links().await;
+    let links = links.map_err(|e| NodeError::new("network", &e, e.help()))?;
+    file.change(|local| local.pass_over(links.iter().map(|l| l.name.as_str())))
+        .map_err(local_error)?;
     let underlay_mtu = overlay_device::underlay_mtu(config, &netlink).await?;
     let overlay = overlay_device::ensure(config, &netlink, underlay_mtu).await?;
     let node = overlay_device::node_config(config, id, overlay);

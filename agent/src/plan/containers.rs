@@ -128,6 +128,8 @@ fn step(
         (None, None) => return None,
         (None, Some(_)) => return Some(Step::Remove),
         (Some(spec), Some(local)) if spec.uid != local.uid => return Some(Step::Remove),
+        // The node's memory was lost: nobody knows which ports and addresses it was given, so it is made anew.
+        (Some(_), None) if observed.is_some() => return Some(Step::Remove),
         (Some(spec), None) => return spec.running.then_some(Step::Prepare),
         (Some(spec), Some(local)) => (spec, local),
     };
@@ -221,6 +223,11 @@ mod tests {
         assert_eq!(
             step(Some(&s), Some(&local()), Some(Observed::Running), true, 0),
             None
+        );
+        assert_eq!(
+            step(Some(&s), None, Some(Observed::Running), true, 0),
+            Some(Step::Remove),
+            "what runs without a record has ports that nobody knows"
         );
         let exited = Some(Observed::Exited(1));
         assert_eq!(

@@ -40,6 +40,10 @@ pub(crate) fn exec(
         Ok(other) => Err(unexpected(other.as_ref())),
         Err(failure) => Err(failure),
     };
+    if pid.is_err() {
+        // It may hang where it cannot be asked, and everything of this container would wait with it.
+        let _ = kill(helper, Signal::SIGKILL);
+    }
     let _ = waitpid(helper, None);
     let pid = pid?;
     let end = |failure| {
