@@ -1,4 +1,4 @@
-//! What this node must remember itself, so that a restart of anything changes nothing: its id, which
+//! What this node must remember itself, so that a restart of anything changes nothing: its cluster, which
 //! ports and addresses its containers have, which chain versions it classifies.
 //!
 //! Written and fsynced before the world is changed accordingly. Port ids only grow.
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use weft_ebpf_abi::PORT_ID_MAX;
 use weft_overlay::{
-    ContainerRef, EndpointName, EndpointRef, InterfaceName, Mac, NetworkRef, NodeId, PortId, Vni,
+    ContainerRef, EndpointName, EndpointRef, InterfaceName, Mac, NetworkRef, PortId, Vni,
 };
 
 /// Format of the file.
@@ -35,9 +35,6 @@ pub struct LocalState {
     /// empty one, proves nothing about this node's containers.
     #[serde(default)]
     pub cluster: Option<String>,
-    /// The node's id, once it is registered.
-    #[serde(default)]
-    pub node_id: Option<NodeId>,
     /// The next port id.
     pub next_port: u32,
     /// The containers that have something here.
@@ -54,7 +51,6 @@ impl Default for LocalState {
             format: FORMAT,
             uid: String::new(),
             cluster: None,
-            node_id: None,
             next_port: 1,
             containers: BTreeMap::new(),
             classified: BTreeMap::new(),

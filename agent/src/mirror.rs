@@ -120,8 +120,9 @@ async fn read_all(client: &Client, old: Option<&State>) -> Result<State, String>
     for kv in &reply.kvs {
         state.put(kv.key_str(), &kv.value, kv.mod_revision);
     }
-    if let Some(old) = old {
-        state.keep_readable(old);
+    match old {
+        Some(old) => state.keep_readable(old),
+        None => state.first_reading(),
     }
     Ok(state)
 }

@@ -7,11 +7,17 @@ use crate::machine::Traces;
 
 #[test]
 fn two_tenants_passes_and_leaves_nothing() {
+    two_tenants("main", &[]);
+}
+
+/// The main job with these further arguments.
+pub fn two_tenants(stem: &str, more: &[&str]) {
     let _machine = machine();
-    let name = unique("main");
+    let name = unique(stem);
     let before = Traces::now(&name);
     let output = Command::new(weft())
         .args(["lab", "run", "two-tenants", "--name", &name])
+        .args(more)
         .output()
         .expect("run weft");
     let said = text(&output);

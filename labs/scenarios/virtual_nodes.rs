@@ -10,6 +10,7 @@ use crate::lab::{
     Lab, PLAIN, ROOT, down, last_object, machine, objects, text, unique, wait_until, weft,
 };
 use crate::machine::{self as seen, Traces};
+use crate::main_job::two_tenants;
 
 /// Without acceleration, and with other work on the machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -23,32 +24,7 @@ const AWAY: Duration = Duration::from_secs(6);
 
 #[test]
 fn two_tenants_passes_on_machines_and_leaves_nothing() {
-    let _machine = machine();
-    let name = unique("machines");
-    let before = Traces::now(&name);
-    let output = Command::new(weft())
-        .args([
-            "lab",
-            "run",
-            "two-tenants",
-            "--backend",
-            "qemu",
-            "--name",
-            &name,
-        ])
-        .output()
-        .expect("run weft");
-    let said = text(&output);
-    assert!(output.status.success(), "{said}");
-    for words in [
-        "6 of 6 steps passed",
-        "into hop",
-        "delivered to red/front/web1",
-    ] {
-        assert!(said.contains(words), "{words}: {said}");
-    }
-    eprintln!("{said}");
-    assert_eq!(Traces::now(&name), before);
+    two_tenants("machines", &["--backend", "qemu"]);
 }
 
 #[test]

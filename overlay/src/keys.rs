@@ -159,6 +159,11 @@ pub fn container_prefix(tenant: &TenantName) -> String {
     format!("{ROOT}tenants/{tenant}/containers/")
 }
 
+/// Prefix of the endpoints of a network.
+pub fn endpoint_prefix(network: &NetworkRef) -> String {
+    format!("{}endpoints/", network_prefix(network))
+}
+
 /// Prefix of everything of a network.
 pub fn network_prefix(network: &NetworkRef) -> String {
     format!(

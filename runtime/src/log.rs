@@ -33,7 +33,11 @@ impl Log {
     /// Appends; turns first if the file is full.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.length >= self.limit {
-            fs::rename(&self.path, previous(&self.path))?;
+            match fs::rename(&self.path, previous(&self.path)) {
+                // Somebody took it away, to have the space or to keep it elsewhere.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
             *self = Log::open(&self.path, self.limit)?;
         }
         self.file.write_all(bytes)?;
@@ -52,6 +56,17 @@ pub(crate) fn previous(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_that_was_taken_away_is_begun_anew_when_it_is_full() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut log = Log::open(&path, 4).unwrap();
+        log.write(b"one\n").unwrap();
+        fs::remove_file(&path).unwrap();
+        log.write(b"two\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
+    }
 
     #[test]
     fn a_full_log_turns_and_keeps_one_before() {

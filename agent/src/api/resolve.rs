@@ -66,10 +66,14 @@ pub fn resolve(state: &State, a: &str, b: &str, traffic: &str) -> Result<TraceFi
         }
     };
     let (network, aa, bb) = found;
-    filter.vni = state
-        .networks
-        .get(&network)
-        .map_or(0, |d| d.value.vni.get());
+    // 0 would be every network, other tenants' too.
+    filter.vni = match state.networks.get(&network) {
+        Some(doc) => doc.value.vni.get(),
+        None => {
+            let cause = format!("network {network} is gone or cannot be read");
+            return Err(Refusal::state(subject(), cause, "`weft status` names it"));
+        }
+    };
     filter.a = aa.map_or([0; 16], map_address);
     filter.b = bb.map_or([0; 16], map_address);
     Ok(filter)

@@ -65,12 +65,14 @@ impl Drop for Subscription {
 }
 
 impl Tracer {
-    /// A tracer without listeners.
-    pub fn new(datapath: SharedDatapath) -> Tracer {
-        Tracer {
+    /// A tracer without listeners; the filter that a killed agent left in the kernel is taken back.
+    pub fn new(datapath: SharedDatapath) -> Result<Tracer, weft_ebpf::Error> {
+        let tracer = Tracer {
             datapath,
             listeners: Arc::default(),
-        }
+        };
+        tracer.set_filter(&tracer.lock())?;
+        Ok(tracer)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Listeners> {

@@ -59,6 +59,8 @@ pub struct State {
     pub steer: BTreeMap<u32, i64>,
     /// Unreadable documents: key -> why.
     pub problems: BTreeMap<String, String>,
+    /// Keys that were unreadable when this process first read everything: what stood there before is unknown.
+    pub unknown: BTreeSet<String>,
 }
 
 fn set<K: Ord, T: DeserializeOwned>(
@@ -159,6 +161,7 @@ impl State {
     /// Takes over from `old` what stood in each document that cannot be read here: a full reading keeps
     /// the last readable ones in force as a change does.
     pub fn keep_readable(&mut self, old: &State) {
+        self.unknown = old.unknown.clone();
         let unreadable: Vec<Key> = self.problems.keys().filter_map(|p| Key::parse(p)).collect();
         for key in unreadable {
             match key {
@@ -190,8 +193,14 @@ impl State {
         }
     }
 
+    /// Marks what cannot be read in the first full reading.
+    pub fn first_reading(&mut self) {
+        self.unknown = self.problems.keys().cloned().collect();
+    }
+
     /// An unreadable document that the datapath is made from and of which no earlier text is known:
-    /// what it said may be in the kernel, and nobody can say that it is not wanted.
+    /// what it said may be in the kernel, and nobody can say that it is not wanted. One that came
+    /// unreadable while this process watched was never in force, and hinders nothing.
     pub fn blind(&self) -> Option<&str> {
         let is_blind = |path: &&String| match Key::parse(path) {
             Some(Key::NodeSpec(n)) => !self.nodes.contains_key(&n),
@@ -208,7 +217,11 @@ impl State {
             }
             _ => false,
         };
-        self.problems.keys().find(is_blind).map(String::as_str)
+        let unknown = self.unknown.iter();
+        unknown
+            .filter(|path| self.problems.contains_key(*path))
+            .find(is_blind)
+            .map(String::as_str)
     }
 
     /// Whether a document whose key starts with `prefix` cannot be read.
@@ -344,7 +357,13 @@ mod tests {
         let path = "/weft/v1/nodes/n1/spec";
         let mut read = State::default();
         read.put(path, b"{", 9);
-        assert_eq!(read.blind(), Some(path), "never seen whole");
+        assert_eq!(read.blind(), None, "it came so: it was never in force");
+        read.first_reading();
+        assert_eq!(
+            read.blind(),
+            Some(path),
+            "it was there so: nobody knows what was in force"
+        );
         let old = state();
         read.keep_readable(&old);
         assert_eq!((&read.nodes, read.blind()), (&old.nodes, None));

@@ -136,11 +136,8 @@ async fn start(
         since: now(),
     };
     let Registered { id, cluster, lease } = registered(shared, file.get(), &alive).await?;
-    file.change(|local| {
-        local.node_id = Some(id);
-        local.cluster = Some(cluster);
-    })
-    .map_err(local_error)?;
+    file.change(|local| local.cluster = Some(cluster))
+        .map_err(local_error)?;
     let netlink = Netlink::current().map_err(|e| NodeError::new("network", &e, e.help()))?;
     let links = netlink.links().await;
     let links = links.map_err(|e| NodeError::new("network", &e, e.help()))?;
@@ -160,7 +157,7 @@ async fn start(
     let events = datapath.events().map_err(overlay_device::error)?;
     let datapath = SharedDatapath::new(datapath);
     let runtime = Arc::new(runtime(config)?);
-    let tracer = Tracer::new(datapath.clone());
+    let tracer = Tracer::new(datapath.clone()).map_err(overlay_device::error)?;
     let parts = Parts {
         node_id: id,
         runtime: runtime.clone(),

@@ -169,7 +169,7 @@ impl Write {
     }
 
     /// Requires that nothing below `prefix` was written after `revision`.
-    fn none_since(&mut self, prefix: String, revision: i64) {
+    pub fn none_since(&mut self, prefix: String, revision: i64) {
         self.expect.push(Expect::NoneSince(prefix, revision));
     }
 

@@ -4,6 +4,7 @@
 //! this node does not know, is never touched; it is reported where it stands in the way.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use weft_overlay::documents::EndpointDoc;
 use weft_overlay::keys::Key;
@@ -25,6 +26,8 @@ pub enum EndpointOp {
         expect: i64,
         /// Revision of its network: an endpoint never outlives or precedes it.
         network: i64,
+        /// For each of its addresses the claim's key, and the revision of its own claim; 0 = nobody may have claimed it.
+        claims: Vec<(Key, i64)>,
     },
     /// Take it back.
     Delete {
@@ -82,14 +85,21 @@ pub fn plan(state: &State, local: &LocalState, me: &NodeName) -> Vec<EndpointOp>
                     network: endpoint.network.clone(),
                 };
                 // Without its network it has no place; the container's own problem says so.
-                let Some(network) = state.networks.get(&network) else {
+                let Some(spec) = state.networks.get(&network) else {
                     continue;
                 };
-                ops.push(EndpointOp::Put {
-                    endpoint: endpoint.clone(),
-                    doc: doc.clone(),
-                    expect: there.map_or(0, |d| d.revision),
-                    network: network.revision,
+                ops.push(match claims(state, &network, endpoint, doc) {
+                    Ok(claims) => EndpointOp::Put {
+                        endpoint: endpoint.clone(),
+                        doc: doc.clone(),
+                        expect: there.map_or(0, |d| d.revision),
+                        network: spec.revision,
+                        claims,
+                    },
+                    Err(holder) => EndpointOp::Conflict {
+                        endpoint: endpoint.clone(),
+                        holder,
+                    },
                 });
             }
         }
@@ -124,6 +134,26 @@ pub fn plan(state: &State, local: &LocalState, me: &NodeName) -> Vec<EndpointOp>
         }
     }
     ops
+}
+
+/// What must be true of the claims of an endpoint's addresses; whoever else claimed one of them.
+fn claims(
+    state: &State,
+    network: &NetworkRef,
+    endpoint: &EndpointRef,
+    doc: &EndpointDoc,
+) -> Result<Vec<(Key, i64)>, String> {
+    let name = endpoint.to_string();
+    let of = |address: &IpAddr| {
+        let key = Key::Address(network.clone(), *address);
+        match state.addresses.get(&(network.clone(), *address)) {
+            Some(claim) if claim.value != name => {
+                Err(format!("{}, which claimed {address},", claim.value))
+            }
+            claim => Ok((key, claim.map_or(0, |c| c.revision))),
+        }
+    };
+    doc.addresses.iter().map(of).collect()
 }
 
 #[cfg(test)]
@@ -173,11 +203,14 @@ mod tests {
                 doc,
                 expect: 0,
                 network: 4,
+                claims,
             },
         ] = &ops[..]
         else {
             panic!("{ops:?}")
         };
+        let address = Key::Address("red/front".parse().unwrap(), "10.1.0.2".parse().unwrap());
+        assert_eq!(*claims, [(address, 0)], "nobody may have claimed it");
         assert_eq!(doc.labels["role"], "web");
         let json = serde_json::to_vec(doc).unwrap();
         state.put(&Key::Endpoint(endpoint.clone()).path(), &json, 9);
@@ -194,6 +227,24 @@ mod tests {
             claims: vec![],
         };
         assert_eq!(plan(&state, &local, &me()), [deleted]);
+    }
+
+    #[test]
+    fn an_address_that_another_endpoint_claimed_is_never_announced() {
+        let (mut state, local) = world();
+        let key = "/weft/v1/tenants/red/networks/front/addresses/10.1.0.2";
+        state.put(key, br#""red/front/z""#, 7);
+        let ops = plan(&state, &local, &me());
+        assert!(
+            matches!(&ops[..], [EndpointOp::Conflict { holder, .. }] if holder.contains("red/front/z")),
+            "{ops:?}"
+        );
+        state.put(key, br#""red/front/a""#, 8);
+        let ops = plan(&state, &local, &me());
+        assert!(
+            matches!(&ops[..], [EndpointOp::Put { claims, .. }] if claims[0].1 == 8),
+            "its own claim must still stand: {ops:?}"
+        );
     }
 
     #[test]

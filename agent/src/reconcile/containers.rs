@@ -248,7 +248,8 @@ impl Reconciler {
             }
             Prepared::Claim(claims) => {
                 for (network, address, endpoint) in claims {
-                    self.claim(&network, address, &endpoint).await;
+                    self.claim(state.revision, &network, address, &endpoint)
+                        .await;
                 }
             }
             Prepared::Blocked(why) => return Err(why),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use weft_overlay::documents::{ContainerState, ContainerStatus};
-use weft_overlay::keys::Key;
+use weft_overlay::keys::{Key, endpoint_prefix};
 use weft_overlay::leases::{Expect as LeaseExpect, LeaseChange};
 use weft_overlay::{ContainerRef, EndpointRef, NetworkRef};
 
@@ -58,8 +58,11 @@ impl Reconciler {
             .await;
     }
 
+    /// Claims an address; lost to any endpoint that came since the documents were at `revision`, for it may
+    /// have that address from its node's own subnet.
     pub(super) async fn claim(
         &mut self,
+        revision: i64,
         network: &NetworkRef,
         address: std::net::IpAddr,
         endpoint: &EndpointRef,
@@ -70,6 +73,7 @@ impl Reconciler {
             &endpoint.to_string(),
             None,
         );
+        write.none_since(endpoint_prefix(network), revision);
         self.write(format!("address {address} of endpoint {endpoint}"), &write)
             .await;
     }
@@ -109,6 +113,7 @@ impl Reconciler {
                 doc,
                 expect,
                 network,
+                claims,
             } => {
                 let revision = (expect != 0).then_some(expect);
                 let of = NetworkRef {
@@ -116,6 +121,12 @@ impl Reconciler {
                     network: endpoint.network.clone(),
                 };
                 write.require(&Key::Network(of), network);
+                for (key, revision) in &claims {
+                    match revision {
+                        0 => write.expect.push(Expect::Absent(key.path())),
+                        revision => write.require(key, *revision),
+                    }
+                }
                 write.put(&Key::Endpoint(endpoint.clone()), &doc, revision);
                 endpoint
             }

@@ -90,13 +90,7 @@ fn tell4(skb: Skb, p: &Packet) -> u32 {
     head[10..12].copy_from_slice(&check);
     let check = fold(sum(&quote, sum(&head[20..], 0)));
     head[22..24].copy_from_slice(&check);
-    // SAFETY: of this stack frame, with their lengths; the helpers check the packet's bounds.
-    let bad = unsafe {
-        bpf_skb_change_tail(skb, ETH_LEN + 28 + QUOTE4 as u32, 0) != 0
-            || bpf_skb_store_bytes(skb, ETH_LEN, head.as_ptr().cast(), 28, 0) != 0
-            || bpf_skb_store_bytes(skb, ETH_LEN + 28, quote.as_ptr().cast(), QUOTE4 as u32, 0) != 0
-    };
-    !bad as u32
+    replace(skb, &head, &quote)
 }
 
 /// 1 when the packet is now the error.
@@ -122,11 +116,22 @@ fn tell6(skb: Skb, p: &Packet) -> u32 {
     let tail: [u8; 8] = [0, 0, 0, 8 + QUOTE6 as u8, 0, 0, 0, PROTO_ICMP6];
     let check = fold(sum(&quote, sum(&head[8..], sum(&tail, 0))));
     head[42..44].copy_from_slice(&check);
-    // SAFETY: of this stack frame, with their lengths; the helpers check the packet's bounds.
+    replace(skb, &head, &quote)
+}
+
+/// Puts an error and its quotation in the place of the packet behind the Ethernet header; 1 when it is done.
+#[inline(always)]
+fn replace<const HEAD: usize, const QUOTE: usize>(
+    skb: Skb,
+    head: &[u8; HEAD],
+    quote: &[u8; QUOTE],
+) -> u32 {
+    let behind = ETH_LEN + HEAD as u32;
+    // SAFETY: both arrays with their lengths; the helpers check the packet's bounds.
     let bad = unsafe {
-        bpf_skb_change_tail(skb, ETH_LEN + 48 + QUOTE6 as u32, 0) != 0
-            || bpf_skb_store_bytes(skb, ETH_LEN, head.as_ptr().cast(), 48, 0) != 0
-            || bpf_skb_store_bytes(skb, ETH_LEN + 48, quote.as_ptr().cast(), QUOTE6 as u32, 0) != 0
+        bpf_skb_change_tail(skb, behind + QUOTE as u32, 0) != 0
+            || bpf_skb_store_bytes(skb, ETH_LEN, head.as_ptr().cast(), HEAD as u32, 0) != 0
+            || bpf_skb_store_bytes(skb, behind, quote.as_ptr().cast(), QUOTE as u32, 0) != 0
     };
     !bad as u32
 }
