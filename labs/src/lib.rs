@@ -7,6 +7,7 @@
 //! - `machine`: virtual machines: kernel, initramfs, QEMU, the guest's side, segments between them.
 //! - `underlay`: the segment or the links that join the nodes.
 //! - `backend`: what carries nodes: namespaces or machines, behind one trait.
+//! - `relay`: what joins nodes frame by frame, with delay, loss, rate and cuts.
 //! - `node`: a node, driven through the real binary as a process (`command`, `cancel`).
 //! - `engine`: up, steps, down. `steps`, `observe`, `report`: what a lab asserts and prints.
 //!
@@ -31,6 +32,7 @@ mod observe;
 mod options;
 mod place;
 mod processes;
+pub mod relay;
 mod report;
 pub mod site;
 mod steps;
