@@ -1,0 +1,105 @@
+//! An end of a link as the loop sees it: frames in, frames out, and a small store of those that the
+//! other side does not take yet.
+//!
+//! Owns: the bound of that store; a node that reads nothing must not hold up the others. Never:
+//! waits.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use super::spec::PortSpec;
+use crate::error::LabError;
+
+mod tap;
+mod unix;
+
+/// The largest frame that is read: a packet of 64 KiB with headers and two VLAN tags.
+pub(crate) const LARGEST: usize = 65_536 + 22;
+/// What waits for a node at most: a few times what its own socket holds, 12 ms of 1 Gbit/s.
+const BACKLOG: usize = 1024;
+
+/// Something that frames are read from and written to, never blocking.
+pub(crate) trait End: Send {
+    /// Readable when a frame is there.
+    fn reader(&self) -> BorrowedFd<'_>;
+    /// Writable when one is taken again after `WouldBlock`; none if that never comes.
+    fn writer(&self) -> Option<BorrowedFd<'_>>;
+    /// One frame.
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+    /// One frame.
+    fn send(&mut self, now: Duration, frame: &[u8]) -> io::Result<()>;
+}
+
+/// An open end.
+pub(crate) struct Port {
+    end: Box<dyn End>,
+    backlog: VecDeque<Box<[u8]>>,
+    refused: u64,
+    /// Where its frames are captured: the capture's slot and its interface there.
+    pub(crate) watched: Option<(usize, u32)>,
+}
+
+impl Port {
+    pub(crate) fn open(spec: &PortSpec) -> Result<Port, LabError> {
+        let end: Box<dyn End> = match spec {
+            PortSpec::Unix { local, remote } => Box::new(unix::Unix::open(local, remote)?),
+            PortSpec::Tap { netns, device } => Box::new(tap::TapEnd::open(netns, device)?),
+        };
+        Ok(Port {
+            end,
+            backlog: VecDeque::new(),
+            refused: 0,
+            watched: None,
+        })
+    }
+
+    pub(crate) fn end(&self) -> &dyn End {
+        &*self.end
+    }
+
+    /// Frames that the node did not take: not there, down, or too slow.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// The length of the next frame; none if there is none now.
+    pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        match self.end.receive(buffer) {
+            Ok(len) => Ok(Some(len)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn send(&mut self, now: Duration, frame: &[u8]) {
+        if self.backlog.is_empty() {
+            match self.end.send(now, frame) {
+                Ok(()) => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => {
+                    self.refused += 1;
+                    return;
+                }
+            }
+        }
+        if self.end.writer().is_some() && self.backlog.len() < BACKLOG {
+            self.backlog.push_back(frame.into());
+        } else {
+            self.refused += 1;
+        }
+    }
+
+    /// The end takes frames again.
+    pub(crate) fn flush(&mut self, now: Duration) {
+        while let Some(frame) = self.backlog.front() {
+            match self.end.send(now, frame) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => self.refused += 1,
+            }
+            self.backlog.pop_front();
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! The relay's one thread: epoll over ports, a timer and the control socket.
+//!
+//! A frame is read, judged at the time of its reading and, if it leaves at once, written from the
+//! same buffer. What leaves later waits in the fabric for a timerfd set to the exact moment: sleeps and
+//! poll timeouts round to the scheduler's slack (50 us) or a millisecond. One thread, since a frame
+//! costs two system calls and nothing else that would be worth a second one.
+//!
+//! Owns: descriptors, the clock, captures. Never: decides about a frame; the fabric does.
+
+use std::time::Duration;
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId as Clock, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use nix::time::{ClockId, clock_gettime};
+
+use super::capture::{Capture, Seen};
+use super::clients::Clients;
+use super::control::{EndStats, LinkStats, Reply, Request};
+use super::fabric::{Fabric, PortId, Sink};
+use super::port::{LARGEST, Port};
+use super::spec::{LinkSpec, RelaySpec};
+use crate::error::LabError;
+
+/// Frames of one port before the next one's turn.
+const TURN: usize = 32;
+/// Captures are on disk this long after traffic ends.
+const QUIET_MS: u16 = 100;
+/// What events are about: a port's number, or these.
+const TIMER: u64 = 1 << 32;
+const LISTENER: u64 = 2 << 32;
+const CLIENT: u64 = 3 << 32;
+
+/// A relay with all its ends open.
+pub struct Relay {
+    fabric: Fabric,
+    out: Egress,
+    clients: Clients,
+    epoll: Epoll,
+    timer: TimerFd,
+    /// What the timer is set to.
+    armed: Option<Duration>,
+    stopped: bool,
+}
+
+/// Where frames leave.
+#[derive(Default)]
+struct Egress {
+    ports: Vec<Option<Port>>,
+    captures: Vec<Option<Capture>>,
+}
+
+impl Egress {
+    fn capture(&mut self, now: Duration, port: PortId, seen: Seen, frame: &[u8]) {
+        if let Some(Some(open)) = self.ports.get(port.0)
+            && let Some((slot, interface)) = open.watched
+            && let Some(Some(capture)) = self.captures.get_mut(slot)
+        {
+            capture.write(now, interface, seen, frame);
+        }
+    }
+}
+
+impl Sink for Egress {
+    fn deliver(&mut self, now: Duration, port: PortId, frame: &[u8]) {
+        self.capture(now, port, Seen::Out, frame);
+        if let Some(Some(port)) = self.ports.get_mut(port.0) {
+            port.send(now, frame);
+        }
+    }
+}
+
+impl Relay {
+    /// Opens everything: when it returns, frames that nodes send are kept for it.
+    pub fn open(spec: &RelaySpec) -> Result<Relay, LabError> {
+        if let Some(frames) = spec.socket_queue {
+            let path = "/proc/sys/net/unix/max_dgram_qlen";
+            std::fs::write(path, frames.to_string())
+                .map_err(LabError::io("deepen the queues of unix sockets", path))?;
+        }
+        let clients = Clients::listen(&spec.control).map_err(LabError::io(
+            "make the relay's control socket",
+            &spec.control,
+        ))?;
+        let open = || {
+            let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+            let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
+            let timer = TimerFd::new(Clock::CLOCK_MONOTONIC, flags)?;
+            epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, TIMER))?;
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, LISTENER);
+            epoll.add(clients.listener(), event)?;
+            Ok((epoll, timer))
+        };
+        let (epoll, timer) = open().map_err(failed)?;
+        let mut relay = Relay {
+            fabric: Fabric::new(spec.seed),
+            out: Egress::default(),
+            clients,
+            epoll,
+            timer,
+            armed: None,
+            stopped: false,
+        };
+        for link in &spec.links {
+            relay.add(link)?;
+        }
+        Ok(relay)
+    }
+
+    /// Works until it is asked to stop.
+    pub fn run(&mut self) -> Result<(), LabError> {
+        let mut events = [EpollEvent::empty(); 64];
+        let mut buffer = vec![0; LARGEST];
+        while !self.stopped {
+            let timeout = self.prepare().map_err(failed)?;
+            let count = match self.epoll.wait(&mut events, timeout) {
+                Err(nix::errno::Errno::EINTR) => continue,
+                count => count.map_err(failed)?,
+            };
+            if count == 0 {
+                let captures = self.out.captures.iter_mut().flatten();
+                captures.for_each(Capture::flush);
+            }
+            for event in &events[..count] {
+                match event.data() {
+                    TIMER => self.fired(),
+                    LISTENER => self.accept(),
+                    data if data >= CLIENT => self.converse((data - CLIENT) as usize),
+                    data => self.turn(PortId(data as usize), event.events(), &mut buffer),
+                }
+            }
+            self.fabric.advance(now(), &mut self.out);
+        }
+        self.out
+            .captures
+            .iter_mut()
+            .flatten()
+            .for_each(Capture::flush);
+        Ok(())
+    }
+
+    /// Sets the timer to what leaves next and tells how long to wait otherwise.
+    fn prepare(&mut self) -> nix::Result<EpollTimeout> {
+        let next = self.fabric.next();
+        if next.is_some() && next != self.armed {
+            // A time that has passed fires at once.
+            let at = next.unwrap_or_default().max(Duration::from_nanos(1));
+            self.timer.set(
+                Expiration::OneShot(TimeSpec::from_duration(at)),
+                TimerSetTimeFlags::TFD_TIMER_ABSTIME,
+            )?;
+            self.armed = next;
+        }
+        let mut captures = self.out.captures.iter().flatten();
+        Ok(if captures.any(Capture::is_dirty) {
+            EpollTimeout::from(QUIET_MS)
+        } else {
+            EpollTimeout::NONE
+        })
+    }
+
+    fn fired(&mut self) {
+        self.armed = None;
+        // Read, or it stays an event; it was set anew meanwhile if there is nothing to read.
+        let _ = self.timer.wait();
+    }
+
+    /// One port has frames, or takes them again.
+    fn turn(&mut self, id: PortId, events: EpollFlags, buffer: &mut [u8]) {
+        let Some(Some(port)) = self.out.ports.get_mut(id.0) else {
+            return;
+        };
+        if events.contains(EpollFlags::EPOLLOUT) {
+            port.flush(now());
+        }
+        for _ in 0..TURN {
+            let Some(Some(port)) = self.out.ports.get_mut(id.0) else {
+                return;
+            };
+            match port.receive(buffer) {
+                Ok(None) => return,
+                Ok(Some(len)) => {
+                    let (now, frame) = (now(), &buffer[..len]);
+                    self.fabric.advance(now, &mut self.out);
+                    self.out.capture(now, id, Seen::In, frame);
+                    self.fabric.offer(now, id, frame, &mut self.out);
+                }
+                Err(error) => {
+                    // A device that went with its namespace. Without this its end would spin.
+                    tracing::debug!(port = id.0, %error, "an end of a link is gone");
+                    let _ = self.epoll.delete(port.end().reader());
+                    return;
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        if let Some((number, stream)) = self.clients.accept() {
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, CLIENT + number as u64);
+            if let Err(error) = self.epoll.add(stream, event) {
+                tracing::warn!(%error, "a client of the relay cannot be heard");
+            }
+        }
+    }
+
+    fn converse(&mut self, number: usize) {
+        for line in self.clients.lines(number) {
+            let reply = match serde_json::from_slice(&line) {
+                Ok(request) => self.act(request),
+                Err(error) => Reply::Error(format!("the request is not understood: {error}")),
+            };
+            let mut answer = serde_json::to_vec(&reply).unwrap_or_default();
+            answer.push(b'\n');
+            self.clients.answer(number, &answer);
+        }
+    }
+
+    fn act(&mut self, request: Request) -> Reply {
+        let now = now();
+        self.fabric.advance(now, &mut self.out);
+        let fabric = &mut self.fabric;
+        let done = match request {
+            Request::Set {
+                link,
+                direction,
+                impairment,
+            } => fabric.set(now, &link, direction.as_ref(), &impairment),
+            Request::Cut { link, direction } => fabric.cut(now, &link, direction.as_ref(), true),
+            Request::Heal { link, direction } => fabric.cut(now, &link, direction.as_ref(), false),
+            Request::Stats { link } => {
+                return self.stats(link).map_or_else(Reply::Error, Reply::Stats);
+            }
+            Request::Capture { link, file } => self.capture(&link, file.as_deref()),
+            Request::Add { link } => self.add(&link).map_err(|error| error.to_string()),
+            Request::Remove { link } => self.remove(&link),
+            Request::Stop => {
+                self.stopped = true;
+                Ok(())
+            }
+        };
+        done.map_or_else(Reply::Error, |()| Reply::Done)
+    }
+
+    /// All ends open, or none and no link.
+    fn add(&mut self, link: &LinkSpec) -> Result<(), LabError> {
+        let refused = |cause: String| LabError::Refused {
+            subject: "relay".to_owned(),
+            cause,
+            help: "change the link in the lab's file".to_owned(),
+        };
+        link.check().map_err(refused)?;
+        if self.fabric.names().any(|name| name == link.name) {
+            return Err(refused(format!("link {} is there already", link.name)));
+        }
+        let ports = link.ends.iter().map(|end| Port::open(&end.port));
+        let ports = ports.collect::<Result<Vec<Port>, LabError>>()?;
+        let ids = self.fabric.add(now(), link).map_err(refused)?;
+        for (id, port) in ids.into_iter().zip(ports) {
+            let read = EpollEvent::new(EpollFlags::EPOLLIN, id.0 as u64);
+            self.epoll.add(port.end().reader(), read).map_err(failed)?;
+            if let Some(writer) = port.end().writer() {
+                // By edge: a socket with room would else be an event at all times.
+                let room = EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
+                let event = EpollEvent::new(room, id.0 as u64);
+                self.epoll.add(writer, event).map_err(failed)?;
+            }
+            debug_assert_eq!(id.0, self.out.ports.len());
+            self.out.ports.push(Some(port));
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, link: &str) -> Result<(), String> {
+        self.capture(link, None)?;
+        for id in self.fabric.remove(link)? {
+            // Closing takes a descriptor out of epoll.
+            self.out.ports[id.0] = None;
+        }
+        Ok(())
+    }
+
+    fn capture(&mut self, link: &str, file: Option<&std::path::Path>) -> Result<(), String> {
+        let (ids, nodes): (Vec<PortId>, Vec<String>) = self.fabric.ports(link)?.into_iter().unzip();
+        let started = file.map(|file| Capture::start(file, &nodes)).transpose()?;
+        for id in &ids {
+            if let Some(port) = &mut self.out.ports[id.0]
+                && let Some((slot, _)) = port.watched.take()
+                && let Some(mut ended) = self.out.captures[slot].take()
+            {
+                ended.flush();
+            }
+        }
+        let Some(capture) = started else {
+            return Ok(());
+        };
+        let free = self.out.captures.iter().position(Option::is_none);
+        let slot = free.unwrap_or(self.out.captures.len());
+        if slot == self.out.captures.len() {
+            self.out.captures.push(None);
+        }
+        self.out.captures[slot] = Some(capture);
+        for (interface, id) in ids.iter().enumerate() {
+            if let Some(port) = &mut self.out.ports[id.0] {
+                port.watched = Some((slot, interface as u32));
+            }
+        }
+        Ok(())
+    }
+
+    fn stats(&mut self, link: Option<String>) -> Result<Vec<LinkStats>, String> {
+        let names = match link {
+            Some(link) => vec![link],
+            None => self.fabric.names().map(str::to_owned).collect(),
+        };
+        let stats = names.into_iter().map(|link| {
+            let mut capture = None;
+            let mut ends = Vec::new();
+            for (id, node) in self.fabric.ports(&link)? {
+                let port = self.out.ports[id.0].as_ref();
+                ends.push(EndStats {
+                    node,
+                    refused: port.map_or(0, Port::refused),
+                });
+                if let Some((slot, _)) = port.and_then(|port| port.watched)
+                    && capture.is_none()
+                    && let Some(open) = &mut self.out.captures[slot]
+                {
+                    // Who asks what was captured may read the file next.
+                    open.flush();
+                    capture = Some(open.stats());
+                }
+            }
+            Ok(LinkStats {
+                lanes: self.fabric.stats(&link)?,
+                link,
+                ends,
+                capture,
+            })
+        });
+        stats.collect()
+    }
+}
+
+/// Time since boot, from the clock of the timer.
+fn now() -> Duration {
+    // The clock is there on every Linux; without it there is no relay.
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
+}
+
+fn failed(error: nix::Error) -> LabError {
+    LabError::failed("relay", error, "this is a defect of weft; please report it")
+}
