@@ -183,6 +183,16 @@ impl Fabric {
         Ok(members.iter().map(|m| (m.port, m.node.clone())).collect())
     }
 
+    /// The other end of a wire.
+    pub fn opposite(&self, port: PortId) -> Option<PortId> {
+        let (link, member) = self.ports.get(port.0).copied()?;
+        let link = self.links[link].as_ref()?;
+        match link.bridge {
+            None => Some(link.members[1 - member].port),
+            Some(_) => None,
+        }
+    }
+
     /// A frame was read at `port`. Call [`Fabric::advance`] for the same `now` before.
     pub fn offer(&mut self, now: Duration, port: PortId, frame: &[u8], sink: &mut dyn Sink) {
         let Some((link, member)) = self.ports.get(port.0).copied() else {

@@ -19,6 +19,11 @@ mod unix;
 pub(crate) const LARGEST: usize = 65_536 + 22;
 /// What waits for a node at most: a few times what its own socket holds, 12 ms of 1 Gbit/s.
 const BACKLOG: usize = 1024;
+/// The other end of a wire is held from here on, and goes on from half of it.
+const BEHIND: usize = BACKLOG / 2;
+/// A node that takes nothing for this long is not slow but stopped; its links then drop, as a wire to
+/// a machine that is off.
+const STOPPED: Duration = Duration::from_millis(50);
 
 /// Something that frames are read from and written to, never blocking.
 pub(crate) trait End: Send {
@@ -36,6 +41,8 @@ pub(crate) trait End: Send {
 pub(crate) struct Port {
     end: Box<dyn End>,
     backlog: VecDeque<Box<[u8]>>,
+    /// When a frame last left the backlog, or entered an empty one.
+    moved: Duration,
     refused: u64,
     /// Where its frames are captured: the capture's slot and its interface there.
     pub(crate) watched: Option<(usize, u32)>,
@@ -50,6 +57,7 @@ impl Port {
         Ok(Port {
             end,
             backlog: VecDeque::new(),
+            moved: Duration::ZERO,
             refused: 0,
             watched: None,
         })
@@ -84,11 +92,24 @@ impl Port {
                 }
             }
         }
+        if self.backlog.is_empty() {
+            self.moved = now;
+        }
         if self.end.writer().is_some() && self.backlog.len() < BACKLOG {
             self.backlog.push_back(frame.into());
         } else {
             self.refused += 1;
         }
+    }
+
+    /// Slow, but at work: whoever sends to it should wait rather than lose frames.
+    pub(crate) fn is_behind(&self, now: Duration) -> bool {
+        self.backlog.len() >= BEHIND && now < self.moved + STOPPED
+    }
+
+    /// Whoever waited may go on.
+    pub(crate) fn has_room(&self, now: Duration) -> bool {
+        self.backlog.len() < BEHIND / 2 || now >= self.moved + STOPPED
     }
 
     /// The end takes frames again.
@@ -99,6 +120,7 @@ impl Port {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(_) => self.refused += 1,
             }
+            self.moved = now;
             self.backlog.pop_front();
         }
     }

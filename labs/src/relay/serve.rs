@@ -5,6 +5,9 @@
 //! poll timeouts round to the scheduler's slack (50 us) or a millisecond. One thread, since a frame
 //! costs two system calls and nothing else that would be worth a second one.
 //!
+//! A wire whose far node is slow is not read for a moment, so that an unimpaired link loses nothing to
+//! the relay itself; a segment drops, as a switch does.
+//!
 //! Owns: descriptors, the clock, captures. Never: decides about a frame; the fabric does.
 
 use std::time::Duration;
@@ -26,6 +29,8 @@ use crate::error::LabError;
 const TURN: usize = 32;
 /// Captures are on disk this long after traffic ends.
 const QUIET_MS: u16 = 100;
+/// How soon a held end is looked at again when its far node does nothing at all.
+const HELD_MS: u16 = 10;
 /// What events are about: a port's number, or these.
 const TIMER: u64 = 1 << 32;
 const LISTENER: u64 = 2 << 32;
@@ -40,6 +45,8 @@ pub struct Relay {
     timer: TimerFd,
     /// What the timer is set to.
     armed: Option<Duration>,
+    /// Ends that are not read while the far node is behind.
+    held: Vec<PortId>,
     stopped: bool,
 }
 
@@ -99,6 +106,7 @@ impl Relay {
             epoll,
             timer,
             armed: None,
+            held: Vec::new(),
             stopped: false,
         };
         for link in &spec.links {
@@ -130,6 +138,7 @@ impl Relay {
                 }
             }
             self.fabric.advance(now(), &mut self.out);
+            self.resume();
         }
         self.out
             .captures
@@ -152,7 +161,9 @@ impl Relay {
             self.armed = next;
         }
         let mut captures = self.out.captures.iter().flatten();
-        Ok(if captures.any(Capture::is_dirty) {
+        Ok(if !self.held.is_empty() {
+            EpollTimeout::from(HELD_MS)
+        } else if captures.any(Capture::is_dirty) {
             EpollTimeout::from(QUIET_MS)
         } else {
             EpollTimeout::NONE
@@ -184,6 +195,9 @@ impl Relay {
                     self.fabric.advance(now, &mut self.out);
                     self.out.capture(now, id, Seen::In, frame);
                     self.fabric.offer(now, id, frame, &mut self.out);
+                    if self.far(id).is_some_and(|far| far.is_behind(now)) {
+                        return self.hold(id);
+                    }
                 }
                 Err(error) => {
                     // A device that went with its namespace. Without this its end would spin.
@@ -192,6 +206,38 @@ impl Relay {
                     return;
                 }
             }
+        }
+    }
+
+    fn far(&self, id: PortId) -> Option<&Port> {
+        let far = self.fabric.opposite(id)?;
+        self.out.ports[far.0].as_ref()
+    }
+
+    fn hold(&mut self, id: PortId) {
+        self.listen(id, EpollFlags::empty());
+        self.held.push(id);
+    }
+
+    fn resume(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        let now = now();
+        for id in std::mem::take(&mut self.held) {
+            if self.far(id).is_none_or(|far| far.has_room(now)) {
+                self.listen(id, EpollFlags::EPOLLIN);
+            } else {
+                self.held.push(id);
+            }
+        }
+    }
+
+    fn listen(&self, id: PortId, events: EpollFlags) {
+        if let Some(Some(port)) = self.out.ports.get(id.0) {
+            let mut event = EpollEvent::new(events, id.0 as u64);
+            // Refused for an end that is gone, which is not read anyway.
+            let _ = self.epoll.modify(port.end().reader(), &mut event);
         }
     }
 

@@ -1,7 +1,7 @@
 //! A relay at work: sockets as QEMU has them, TAP devices in namespaces, its control socket.
 //!
-//! Each test's relay runs in a network namespace of its own, as a lab's does, so that its sockets
-//! hold more than the ten datagrams of an untouched machine.
+//! Relay and nodes of a test are in a network namespace of their own, so that sockets hold more than
+//! the ten datagrams of an untouched machine.
 
 use std::io::ErrorKind;
 use std::net::UdpSocket;
@@ -27,6 +27,7 @@ const SILENCE: Duration = Duration::from_millis(300);
 struct Rig {
     thread: Option<JoinHandle<()>>,
     client: Client,
+    namespace: OwnedFd,
     folder: tempfile::TempDir,
 }
 
@@ -49,9 +50,10 @@ impl Rig {
         };
         let control = spec.control.clone();
         let (opened, wait) = std::sync::mpsc::channel();
+        let namespace = netns::create().unwrap();
+        let inside = namespace.try_clone().unwrap();
         let thread = std::thread::spawn(move || {
-            let namespace = netns::create().unwrap();
-            netns::run_in_netns(&namespace, || {
+            netns::run_in_netns(&inside, || {
                 let mut relay = Relay::open(&spec).unwrap();
                 opened.send(()).unwrap();
                 relay.run().unwrap();
@@ -62,13 +64,15 @@ impl Rig {
         Rig {
             thread: Some(thread),
             client: Client::connect(&control).unwrap(),
+            namespace,
             folder,
         }
     }
 
     fn node(&self, name: &str) -> Node {
         let path = |side| self.folder.path().join(format!("{name}.{side}"));
-        Node::open(&path("node"), &path("relay"))
+        let open = || Node::open(&path("node"), &path("relay"));
+        netns::run_in_netns(&self.namespace, open).unwrap()
     }
 
     fn ask(&mut self, request: Request) {
@@ -402,7 +406,7 @@ fn throughput_and_added_delay() {
     let rate = seen as f64 * FRAME as f64 * 8.0 / took.as_secs_f64() / 1e9;
     let refused = rig.stats().ends[1].refused;
     println!(
-        "throughput: {rate:.2} Gbit/s, {:.0} frames/s, {refused} of {frames} more than were taken",
+        "throughput: {rate:.2} Gbit/s, {:.0} frames/s, {refused} of {frames} not taken",
         seen as f64 / took.as_secs_f64()
     );
     assert_eq!(seen + refused, frames);
