@@ -337,6 +337,77 @@ fn a_node_that_starts_late_or_again_or_never_reads_holds_up_nobody() {
 }
 
 #[test]
+fn a_stopped_node_holds_its_neighbour_only_for_a_moment() {
+    let (mut rig, a, b) = Rig::wire(Impairment::default());
+    let start = Instant::now();
+    for _ in 0..5000 {
+        a.send(&[0; 60]);
+    }
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    let kept = count(&b).0;
+    assert_eq!(kept + rig.stats().ends[1].refused, 5000);
+    assert!(
+        kept > 1000,
+        "what was kept for it comes as it reads: {kept}"
+    );
+    a.send(&[0; 60]);
+    assert_eq!(count(&b).0, 1);
+}
+
+/// The firmware of the machine asks for an address; that is a frame without any guest to bring.
+#[test]
+fn a_qemu_machine_is_heard_and_hears() {
+    let folder = tempfile::tempdir().unwrap();
+    let link = LinkSpec {
+        name: "l".into(),
+        kind: LinkKind::Segment,
+        ends: ["a", "b", "qemu"]
+            .map(|node| unix(folder.path(), node))
+            .into(),
+        impairment: Impairment::default(),
+    };
+    let mut rig = Rig::start(folder, link);
+    let a = rig.node("a");
+    a.bound
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    let path = |side| rig.folder.path().join(format!("qemu.{side}"));
+    let netdev = format!(
+        "dgram,id=n,local.type=unix,local.path={},remote.type=unix,remote.path={}",
+        path("node").display(),
+        path("relay").display()
+    );
+    let mut machine = Command::new("qemu-system-x86_64")
+        .args(["-nodefaults", "-display", "none", "-m", "64M", "-boot", "n"])
+        .args(["-device", "virtio-net-pci,netdev=n,mac=52:54:00:00:00:07"])
+        .args(["-netdev", &netdev])
+        .spawn()
+        .expect("qemu-system-x86_64 (Debian: qemu-system-x86 and ipxe-qemu)");
+    let mut buffer = [0; 2048];
+    let heard = a.recv(&mut buffer);
+    // To the machine alone: the segment has learned where it is.
+    let mut answer = [0x52, 0x54, 0, 0, 0, 7, 2, 0, 0, 0, 0, 1].to_vec();
+    answer.resize(60, 0);
+    a.send(&answer);
+    let start = Instant::now();
+    while rig.stats().lanes[5].counters.passed == 0 && start.elapsed() < Duration::from_secs(5) {}
+    let stats = rig.stats();
+    machine.kill().unwrap();
+    machine.wait().unwrap();
+    heard.expect("a frame of the machine's firmware");
+    assert_eq!(
+        buffer[..12],
+        [255, 255, 255, 255, 255, 255, 0x52, 0x54, 0, 0, 0, 7]
+    );
+    assert_eq!(stats.lanes[5].direction.way, Way::To);
+    assert_eq!(
+        (stats.lanes[5].counters.passed, stats.ends[2].refused),
+        (1, 0)
+    );
+}
+
+#[test]
 fn a_capture_has_each_frame_at_both_ends_to_the_nanosecond() {
     let (mut rig, a, b) = Rig::wire(Impairment {
         delay: ms(2),
