@@ -6,7 +6,7 @@
 use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::Command;
 use std::thread::JoinHandle;
@@ -334,6 +334,65 @@ fn a_node_that_starts_late_or_again_or_never_reads_holds_up_nobody() {
     assert!(rig.stats().ends[1].refused > 0);
     // What was kept for it comes as it reads.
     assert!(count(&deaf).0 > 1000);
+}
+
+#[test]
+fn a_client_that_talks_nonsense_gets_a_sentence_and_stops_nothing() {
+    use std::io::{BufRead, BufReader, Write};
+    let (mut rig, a, b) = Rig::wire(Impairment::default());
+    let connect = || UnixStream::connect(rig.folder.path().join("control")).unwrap();
+    let mut talk = BufReader::new(connect());
+    let mut ask = |parts: &[&str]| {
+        for part in parts {
+            talk.get_mut().write_all(part.as_bytes()).unwrap();
+        }
+        let mut answer = String::new();
+        talk.read_line(&mut answer).unwrap();
+        answer
+    };
+    assert!(ask(&["hello\n"]).contains("not understood"));
+    assert!(
+        ask(&["{\"do\":\"set\",\"link\":\"l\",\"impairment\":{\"loss\":7}}\n"])
+            .contains("loss is 7")
+    );
+    assert_eq!(
+        ask(&["{\"do\":", "\"heal\",\"link\":\"l\"}\n"]),
+        "\"done\"\n"
+    );
+    // One that never ends its line is not kept for ever.
+    let mut flood = connect();
+    flood.set_write_timeout(Some(SILENCE)).unwrap();
+    let chunk = [b'x'; 1 << 16];
+    assert!((0..64).any(|_| flood.write_all(&chunk).is_err()));
+    let _more_than_are_served: Vec<UnixStream> = (0..40).map(|_| connect()).collect();
+    a.send(&[0; 60]);
+    assert_eq!(count(&b).0, 1);
+    assert_eq!(rig.stats().lanes[0].counters.passed, 1);
+}
+
+#[test]
+fn links_are_added_and_removed_while_others_work() {
+    let (mut rig, a, b) = Rig::wire(Impairment::default());
+    let ends = ["c", "d"].map(|node| unix(rig.folder.path(), node));
+    let link = wire("m", ends, Impairment::default());
+    rig.ask(Request::Add { link: link.clone() });
+    let again = Request::Add { link };
+    assert!(
+        rig.client
+            .ask(&again)
+            .unwrap_err()
+            .to_string()
+            .contains("there already")
+    );
+    let (c, d) = (rig.node("c"), rig.node("d"));
+    a.send(&[1; 60]);
+    c.send(&[2; 61]);
+    assert_eq!(b.recv(&mut [0; 64]).unwrap(), 60);
+    assert_eq!(d.recv(&mut [0; 64]).unwrap(), 61);
+    rig.ask(Request::Remove { link: "m".into() });
+    assert!(!rig.folder.path().join("c.relay").exists());
+    a.send(&[1; 60]);
+    assert_eq!(b.recv(&mut [0; 64]).unwrap(), 60);
 }
 
 #[test]
