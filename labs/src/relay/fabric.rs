@@ -15,6 +15,8 @@ use super::impairment::Impairment;
 use super::lane::{Counters, Departure, Lane, Verdict};
 use super::spec::{LinkKind, LinkSpec};
 
+mod change;
+
 /// A port, numbered by the fabric in the order of links and their ends; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortId(pub usize);
@@ -220,74 +222,6 @@ impl Fabric {
         self.under_way.peek().map(|frame| frame.departure.at)
     }
 
-    /// Changes one direction, or without one what every end sends.
-    pub fn set(
-        &mut self,
-        now: Duration,
-        link: &str,
-        direction: Option<&Direction>,
-        impairment: &Impairment,
-    ) -> Result<(), String> {
-        impairment.check()?;
-        let number = self.find(link)?;
-        let legs = match direction {
-            Some(direction) => vec![self.leg(number, direction)?],
-            None => self.legs(number, &[Way::From]),
-        };
-        for leg in legs {
-            self.change(now, leg, impairment.clone());
-        }
-        Ok(())
-    }
-
-    /// Cuts or heals one direction, or without one the whole link. All else stays as it was set.
-    pub fn cut(
-        &mut self,
-        now: Duration,
-        link: &str,
-        direction: Option<&Direction>,
-        cut: bool,
-    ) -> Result<(), String> {
-        let number = self.find(link)?;
-        let legs = match direction {
-            Some(direction) => vec![self.leg(number, direction)?],
-            None => self.legs(number, &[Way::From, Way::To]),
-        };
-        for leg in legs {
-            if self.lane(leg).impairment().cut != cut {
-                let impairment = Impairment {
-                    cut,
-                    ..self.lane(leg).impairment().clone()
-                };
-                self.change(now, leg, impairment);
-            }
-        }
-        Ok(())
-    }
-
-    /// What the lanes of a link do and have done.
-    pub fn stats(&self, link: &str) -> Result<Vec<LaneStats>, String> {
-        let link = self.link(self.find(link)?);
-        let mut stats = Vec::new();
-        for member in &link.members {
-            let mut tell = |way, lane: &Lane| {
-                stats.push(LaneStats {
-                    direction: Direction {
-                        node: member.node.clone(),
-                        way,
-                    },
-                    impairment: lane.impairment().clone(),
-                    counters: lane.counters(),
-                });
-            };
-            tell(Way::From, &member.from);
-            if link.bridge.is_some() {
-                tell(Way::To, &member.to);
-            }
-        }
-        Ok(stats)
-    }
-
     fn enter(&mut self, now: Duration, leg: Leg, frame: &[u8], sink: &mut dyn Sink) {
         let lane = self.lane_mut(leg);
         let idle = lane.is_idle();
@@ -331,36 +265,6 @@ impl Fabric {
         }
     }
 
-    /// Sets a lane and finds new times for what is under way there.
-    fn change(&mut self, now: Duration, leg: Leg, impairment: Impairment) {
-        if impairment.cut {
-            self.lose(leg);
-        }
-        self.lane_mut(leg).set(now, impairment);
-        let (mut mine, others): (Vec<Frame>, Vec<Frame>) = std::mem::take(&mut self.under_way)
-            .into_iter()
-            .partition(|frame| frame.leg == leg);
-        mine.sort_by_key(|frame| frame.number);
-        for frame in &mut mine {
-            let len = frame.bytes.len();
-            frame.departure = self.lane_mut(leg).retime(now, len, frame.departure);
-        }
-        self.under_way = others.into_iter().chain(mine).collect();
-    }
-
-    /// A cable that is cut loses what was in it.
-    fn lose(&mut self, leg: Leg) {
-        let mut lengths = Vec::new();
-        self.under_way.retain(|frame| {
-            if frame.leg == leg {
-                lengths.push(frame.bytes.len());
-            }
-            frame.leg != leg
-        });
-        let lane = self.lane_mut(leg);
-        lengths.into_iter().for_each(|len| lane.lose(len));
-    }
-
     fn find(&self, name: &str) -> Result<usize, String> {
         let mut links = self.links.iter();
         links
@@ -369,30 +273,6 @@ impl Fabric {
                 let names: Vec<&str> = self.names().collect();
                 format!("there is no link {name}; there are {}", names.join(", "))
             })
-    }
-
-    fn leg(&self, number: usize, direction: &Direction) -> Result<Leg, String> {
-        let link = self.link(number);
-        let mut members = link.members.iter();
-        let member = members
-            .position(|member| member.node == direction.node)
-            .ok_or_else(|| format!("link {} has no end {}", link.name, direction.node))?;
-        let (member, way) = match (&link.bridge, direction.way) {
-            (None, Way::To) => (1 - member, Way::From),
-            (_, way) => (member, way),
-        };
-        Ok(Leg {
-            link: number,
-            member,
-            way,
-        })
-    }
-
-    fn legs(&self, link: usize, ways: &[Way]) -> Vec<Leg> {
-        let members = 0..self.link(link).members.len();
-        members
-            .flat_map(|member| ways.iter().map(move |&way| Leg { link, member, way }))
-            .collect()
     }
 
     /// A number from `find`, or of a frame under way: those of removed links are gone.

@@ -19,11 +19,13 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::capture::{Capture, Seen};
 use super::clients::Clients;
-use super::control::{EndStats, LinkStats, Reply, Request};
+use super::control::Reply;
 use super::fabric::{Fabric, PortId, Sink};
 use super::port::{LARGEST, Port};
-use super::spec::{LinkSpec, RelaySpec};
+use super::spec::RelaySpec;
 use crate::error::LabError;
+
+mod requests;
 
 /// Frames of one port before the next one's turn.
 const TURN: usize = 32;
@@ -260,131 +262,6 @@ impl Relay {
             answer.push(b'\n');
             self.clients.answer(number, &answer);
         }
-    }
-
-    fn act(&mut self, request: Request) -> Reply {
-        let now = now();
-        self.fabric.advance(now, &mut self.out);
-        let fabric = &mut self.fabric;
-        let done = match request {
-            Request::Set {
-                link,
-                direction,
-                impairment,
-            } => fabric.set(now, &link, direction.as_ref(), &impairment),
-            Request::Cut { link, direction } => fabric.cut(now, &link, direction.as_ref(), true),
-            Request::Heal { link, direction } => fabric.cut(now, &link, direction.as_ref(), false),
-            Request::Stats { link } => {
-                return self.stats(link).map_or_else(Reply::Error, Reply::Stats);
-            }
-            Request::Capture { link, file } => self.capture(&link, file.as_deref()),
-            Request::Add { link } => self.add(&link).map_err(|error| error.to_string()),
-            Request::Remove { link } => self.remove(&link),
-            Request::Stop => {
-                self.stopped = true;
-                Ok(())
-            }
-        };
-        done.map_or_else(Reply::Error, |()| Reply::Done)
-    }
-
-    /// All ends open, or none and no link.
-    fn add(&mut self, link: &LinkSpec) -> Result<(), LabError> {
-        let refused = |cause: String| LabError::Refused {
-            subject: "relay".to_owned(),
-            cause,
-            help: "change the link in the lab's file".to_owned(),
-        };
-        link.check().map_err(refused)?;
-        if self.fabric.names().any(|name| name == link.name) {
-            return Err(refused(format!("link {} is there already", link.name)));
-        }
-        let ports = link.ends.iter().map(|end| Port::open(&end.port));
-        let ports = ports.collect::<Result<Vec<Port>, LabError>>()?;
-        let ids = self.fabric.add(now(), link).map_err(refused)?;
-        for (id, port) in ids.into_iter().zip(ports) {
-            let read = EpollEvent::new(EpollFlags::EPOLLIN, id.0 as u64);
-            self.epoll.add(port.end().reader(), read).map_err(failed)?;
-            if let Some(writer) = port.end().writer() {
-                // By edge: a socket with room would else be an event at all times.
-                let room = EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
-                let event = EpollEvent::new(room, id.0 as u64);
-                self.epoll.add(writer, event).map_err(failed)?;
-            }
-            debug_assert_eq!(id.0, self.out.ports.len());
-            self.out.ports.push(Some(port));
-        }
-        Ok(())
-    }
-
-    fn remove(&mut self, link: &str) -> Result<(), String> {
-        self.capture(link, None)?;
-        for id in self.fabric.remove(link)? {
-            // Closing takes a descriptor out of epoll.
-            self.out.ports[id.0] = None;
-        }
-        Ok(())
-    }
-
-    fn capture(&mut self, link: &str, file: Option<&std::path::Path>) -> Result<(), String> {
-        let (ids, nodes): (Vec<PortId>, Vec<String>) = self.fabric.ports(link)?.into_iter().unzip();
-        let started = file.map(|file| Capture::start(file, &nodes)).transpose()?;
-        for id in &ids {
-            if let Some(port) = &mut self.out.ports[id.0]
-                && let Some((slot, _)) = port.watched.take()
-                && let Some(mut ended) = self.out.captures[slot].take()
-            {
-                ended.flush();
-            }
-        }
-        let Some(capture) = started else {
-            return Ok(());
-        };
-        let free = self.out.captures.iter().position(Option::is_none);
-        let slot = free.unwrap_or(self.out.captures.len());
-        if slot == self.out.captures.len() {
-            self.out.captures.push(None);
-        }
-        self.out.captures[slot] = Some(capture);
-        for (interface, id) in ids.iter().enumerate() {
-            if let Some(port) = &mut self.out.ports[id.0] {
-                port.watched = Some((slot, interface as u32));
-            }
-        }
-        Ok(())
-    }
-
-    fn stats(&mut self, link: Option<String>) -> Result<Vec<LinkStats>, String> {
-        let names = match link {
-            Some(link) => vec![link],
-            None => self.fabric.names().map(str::to_owned).collect(),
-        };
-        let stats = names.into_iter().map(|link| {
-            let mut capture = None;
-            let mut ends = Vec::new();
-            for (id, node) in self.fabric.ports(&link)? {
-                let port = self.out.ports[id.0].as_ref();
-                ends.push(EndStats {
-                    node,
-                    refused: port.map_or(0, Port::refused),
-                });
-                if let Some((slot, _)) = port.and_then(|port| port.watched)
-                    && capture.is_none()
-                    && let Some(open) = &mut self.out.captures[slot]
-                {
-                    // Who asks what was captured may read the file next.
-                    open.flush();
-                    capture = Some(open.stats());
-                }
-            }
-            Ok(LinkStats {
-                lanes: self.fabric.stats(&link)?,
-                link,
-                ends,
-                capture,
-            })
-        });
-        stats.collect()
     }
 }
 

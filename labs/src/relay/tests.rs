@@ -1,5 +1,8 @@
-//! The relay's promises. `engine`: for any input, on a clock that is a number. `io`: real sockets and
-//! devices, with what is promised of them in figures.
+//! The relay's promises. `engine`: for any input, on a clock that is a number. `io`, `tap`: real
+//! sockets and devices. `figures`: what is promised in numbers. `rig`: what those three stand on.
 
 mod engine;
+mod figures;
 mod io;
+mod rig;
+mod tap;

@@ -1,0 +1,104 @@
+//! Namespaces as nodes: TAP devices with the kernel's own traffic.
+
+use std::net::UdpSocket;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use weft_overlay::netns;
+
+use super::rig::{Rig, ms, wire};
+use crate::relay::{EndSpec, Impairment, PortSpec, Request};
+
+#[test]
+fn tap_devices_join_namespaces() {
+    let folder = tempfile::tempdir().unwrap();
+    let spaces: [OwnedFd; 2] = [netns::create().unwrap(), netns::create().unwrap()];
+    let tap = |node: &str, space: &OwnedFd| EndSpec {
+        node: node.to_owned(),
+        port: PortSpec::Tap {
+            netns: format!("/proc/{}/fd/{}", std::process::id(), space.as_raw_fd()).into(),
+            device: "eth0".into(),
+        },
+    };
+    let ends = [tap("a", &spaces[0]), tap("b", &spaces[1])];
+    let delayed = Impairment {
+        delay: ms(5),
+        ..Impairment::default()
+    };
+    let mut rig = Rig::start(folder, wire("l", ends, delayed));
+    for (number, space) in spaces.iter().enumerate() {
+        let address = format!("192.0.2.{}/24", number + 1);
+        run(space, &["ip", "address", "add", &address, "dev", "eth0"]);
+        run(space, &["ip", "link", "set", "eth0", "up"]);
+    }
+    let times = round_trips(&spaces, 50);
+    println!("TAP, 5 ms each way: {:?} median round trip", times[25]);
+    assert!(times[0] >= ms(10) && times[25] <= ms(11), "{times:?}");
+    rig.set(Impairment::default());
+    let rate = tcp(&spaces, 200 << 20);
+    println!("TCP over two TAP devices: {rate:.2} Gbit/s");
+    rig.ask(Request::Remove { link: "l".into() });
+    let left = run(&spaces[0], &["ip", "-o", "link"]);
+    assert!(!left.contains("eth0"), "{left}");
+}
+
+fn run(space: &OwnedFd, words: &[&str]) -> String {
+    let output = netns::run_in_netns(space, || Command::new(words[0]).args(&words[1..]).output());
+    let output = output.unwrap().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words:?}: {text}{error}");
+    text
+}
+
+/// Times of UDP packets that come back, in order; the first one, which waits for ARP, is left out.
+fn round_trips(spaces: &[OwnedFd; 2], count: usize) -> Vec<Duration> {
+    let bind = |number: usize| {
+        let address = format!("192.0.2.{}:5000", number + 1);
+        let socket = netns::run_in_netns(&spaces[number], || UdpSocket::bind(address));
+        let socket = socket.unwrap().unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        socket
+    };
+    let (near, far) = (bind(0), bind(1));
+    let mut buffer = [0; 64];
+    let mut once = || {
+        let start = Instant::now();
+        near.send_to(&[1; 64], "192.0.2.2:5000").unwrap();
+        let (len, back) = far.recv_from(&mut buffer).unwrap();
+        far.send_to(&buffer[..len], back).unwrap();
+        near.recv_from(&mut buffer).unwrap();
+        start.elapsed()
+    };
+    once();
+    let mut times: Vec<Duration> = (0..count).map(|_| once()).collect();
+    times.sort_unstable();
+    times
+}
+
+/// Gbit/s of one stream.
+fn tcp(spaces: &[OwnedFd; 2], bytes: usize) -> f64 {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    let listen = || TcpListener::bind("192.0.2.2:5001");
+    let listener = netns::run_in_netns(&spaces[1], listen).unwrap().unwrap();
+    let connect = || TcpStream::connect("192.0.2.2:5001");
+    let mut to = netns::run_in_netns(&spaces[0], connect).unwrap().unwrap();
+    let (mut from, _) = listener.accept().unwrap();
+    let start = Instant::now();
+    let writer = std::thread::spawn(move || {
+        let chunk = vec![0; 1 << 16];
+        for _ in 0..bytes / chunk.len() {
+            to.write_all(&chunk).unwrap();
+        }
+    });
+    let (mut seen, mut chunk) = (0, vec![0; 1 << 18]);
+    while seen < bytes {
+        seen += from.read(&mut chunk).unwrap();
+    }
+    writer.join().unwrap();
+    seen as f64 * 8.0 / start.elapsed().as_secs_f64() / 1e9
+}
