@@ -80,6 +80,12 @@ impl Relay {
 
     fn capture(&mut self, link: &str, file: Option<&Path>) -> Result<(), String> {
         let (ids, nodes): (Vec<PortId>, Vec<String>) = self.fabric.ports(link)?.into_iter().unzip();
+        let running = self.out.captures.iter().flatten();
+        if let Some(file) = file
+            && running.map(Capture::stats).any(|stats| stats.file == file)
+        {
+            return Err(format!("a capture to {} runs already", file.display()));
+        }
         let started = file.map(|file| Capture::start(file, &nodes)).transpose()?;
         for id in &ids {
             if let Some(port) = &mut self.out.ports[id.0]

@@ -228,6 +228,12 @@ fn a_capture_has_each_frame_at_both_ends_to_the_nanosecond() {
         b.recv(&mut [0; 99]).unwrap();
     }
     assert_eq!(rig.stats().capture.unwrap().frames, 20);
+    let again = Request::Capture {
+        link: "l".into(),
+        file: Some(file.clone()),
+    };
+    let refused = rig.client.ask(&again).unwrap_err().to_string();
+    assert!(refused.contains("runs already"), "{refused}");
     rig.ask(Request::Capture {
         link: "l".into(),
         file: None,
