@@ -81,6 +81,9 @@ pub struct ProbeReport {
     /// TCP with a size: payload sent and compared, bits a second, both ways together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bits_per_second: Option<u64>,
+    /// UDP with a rate: the longest time without an answer, microseconds, from the first datagram to the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longest_gap_us: Option<u64>,
     /// Why the last question failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -352,6 +355,9 @@ fn stream(args: &ProbeArgs, to: SocketAddr, rate: u32) -> Result<ProbeReport, Fu
     report.received = got.seen.len() as u64;
     report.duplicates = got.duplicates;
     report.answer = got.who;
+    let sending = gap * total;
+    let longest = longest_gap(&got.arrivals, sending);
+    report.longest_gap_us = u64::try_from(longest.as_micros()).ok();
     Ok(finish(report, got.times, false))
 }
 
@@ -361,6 +367,19 @@ struct Collected {
     duplicates: u64,
     who: Option<String>,
     times: Vec<Duration>,
+    /// When each first answer came, from the start.
+    arrivals: Vec<Duration>,
+}
+
+/// The longest time without an arrival between the start and `end`; arrivals are in order.
+fn longest_gap(arrivals: &[Duration], end: Duration) -> Duration {
+    let mut last = Duration::ZERO;
+    let mut longest = Duration::ZERO;
+    for arrival in arrivals.iter().copied().chain([end]) {
+        longest = longest.max(arrival.saturating_sub(last));
+        last = arrival;
+    }
+    longest
 }
 
 fn collect(
@@ -388,8 +407,27 @@ fn collect(
             continue;
         }
         got.who = who.or(got.who);
+        let now = Instant::now();
+        got.arrivals.push(now.saturating_duration_since(start));
         got.times
-            .push(Instant::now().saturating_duration_since(start + gap * number));
+            .push(now.saturating_duration_since(start + gap * number));
     }
     got
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_gap_counts_from_the_start_and_to_the_end() {
+        let ms = Duration::from_millis;
+        let arrivals = [ms(10), ms(20), ms(90), ms(100)];
+        assert_eq!(longest_gap(&arrivals, ms(110)), ms(70));
+        assert_eq!(longest_gap(&arrivals, ms(300)), ms(200));
+        assert_eq!(longest_gap(&[ms(150)], ms(160)), ms(150));
+        assert_eq!(longest_gap(&[], ms(500)), ms(500));
+        // A straggler after the last datagram is late, but its own answer's gap counts.
+        assert_eq!(longest_gap(&[ms(10), ms(600)], ms(500)), ms(590));
+    }
 }
