@@ -18,5 +18,6 @@ mod links;
 mod main_job;
 mod outage;
 mod refused;
+mod steps;
 mod store_leader;
 mod virtual_nodes;

@@ -68,6 +68,9 @@ impl fmt::Display for Backend {
 
 /// What a node runs on.
 pub(crate) trait Carrier: fmt::Debug + Send + Sync {
+    /// The process of this machine that the node lives and dies with.
+    fn keeper(&self) -> Process;
+
     /// A command on the node that shares our standard streams; ended with its client.
     fn command(&self, argv: &[&str]) -> Command;
 

@@ -15,7 +15,7 @@ use crate::error::LabError;
 use crate::machine::Kernel;
 use crate::options::{Host, Outcome, RunOptions};
 use crate::place::Place;
-use crate::report::Report;
+use crate::report::{self, Report};
 use crate::steps;
 
 mod agents;
@@ -25,20 +25,32 @@ mod life;
 mod list;
 mod tear_down;
 
+pub(crate) use agents::{agent_of, arguments as agent_arguments};
 pub(crate) use bring_up::{Running, lab_id};
+pub(crate) use contents::containers;
 pub use life::{kill, start};
 
 /// `weft lab run`: up, steps, down. Prints the report; an error is one of the lab's own making, a
 /// step that does not hold is an [`Outcome`].
 pub fn run(options: &RunOptions) -> Result<Outcome, LabError> {
-    let (mut running, mut report, cancel) = begin(options)?;
+    let started = begin(options);
+    if let (Err(error), Some(path)) = (&started, &options.junit) {
+        let name = options.name.as_deref().unwrap_or(&options.source);
+        report::write_junit_broken(path, name, error)?;
+    }
+    let (mut running, mut report, cancel) = started?;
     let outcome = steps::run_all(&mut running, &mut report, &cancel);
     report.ladder = steps::ladder(&running);
     let interrupted = cancel.is_set();
-    if options.keep && !interrupted {
+    let written = options
+        .junit
+        .as_deref()
+        .map(|path| report.write_junit(path));
+    let keep = options.keep || options.keep_on_failure && !outcome.all_passed();
+    if keep && !interrupted {
         report.print(&outcome);
         report.print_next(&running);
-        return Ok(outcome);
+        return written.unwrap_or(Ok(())).map(|()| outcome);
     }
     progress(&options.host, "taking the lab down");
     let place = running.place.clone();
@@ -51,7 +63,7 @@ pub fn run(options: &RunOptions) -> Result<Outcome, LabError> {
     if interrupted {
         return Err(LabError::Interrupted(place.name().to_owned()));
     }
-    Ok(outcome)
+    written.unwrap_or(Ok(())).map(|()| outcome)
 }
 
 /// `weft lab up`: leaves the lab up, runs no steps.
@@ -67,6 +79,7 @@ fn begin(options: &RunOptions) -> Result<(Running, Report, Cancel), LabError> {
     if let Some(name) = &options.name {
         lab.name = check_name(name)?;
     }
+    lab.keep_only(&options.only)?;
     need_root(&lab.name)?;
     let cancel = Cancel::on_signals()?;
     let mut report = Report::new(&lab, options.host.json);

@@ -9,6 +9,7 @@ use weft_overlay::NodeName;
 
 use crate::backend::Backend;
 use crate::diagnose::{Diagnostic, Mistakes};
+use crate::error::LabError;
 use crate::site::{self, LoadChain, SITE_TABLES, Site};
 use crate::tables::{Tables, read_document, span_of};
 
@@ -16,12 +17,17 @@ mod lab;
 mod links;
 mod machines;
 mod nodes;
+mod schema;
+mod shape;
 mod steps;
 mod traffic;
 
 pub use links::Link;
 pub use machines::MachineTable;
-pub use steps::{LinkState, Step, StepKind, Target};
+pub use schema::schema;
+pub use steps::{
+    AppliedFile, Condition, LinkState, Machine, Step, StepKind, Stream, Subject, Target,
+};
 pub use traffic::Probe;
 
 /// A parsed lab file.
@@ -78,19 +84,24 @@ impl LabFile {
         let backend = lab
             .as_ref()
             .map_or_else(Backend::default, |lab| lab.backend);
-        let (nodes, machines) = nodes::read(tables.take("node"), backend, &mut mistakes);
-        let links = links::read(tables.take("link"), &nodes, &mut mistakes);
+        let mut known = steps::Known::of(&tables);
+        let (nodes, machines, whole) = nodes::read(tables.take("node"), backend, &mut mistakes);
+        if whole {
+            known.with_nodes(&nodes);
+        }
+        let all_nodes = whole.then_some(nodes.as_slice());
+        let links = links::read(tables.take("link"), all_nodes, &mut mistakes);
         let placed: Vec<_> = tables.peek("container");
+        let chains = tables.peek("chain").len();
         let site = site::parse_tables(&mut tables, &mut mistakes, load);
-        check_placement(&placed, &nodes, &mut mistakes);
+        if let Some(nodes) = all_nodes {
+            check_placement(&placed, nodes, &mut mistakes);
+        }
         machines::check_programs(backend, &placed, &tables.peek("step"), &mut mistakes);
-        let steps = tables.take("step");
-        // A bad container is not known by name: its steps would be blamed for it.
-        let steps = if mistakes.is_empty() {
-            steps::read(steps, &site, &nodes, &links, &mut mistakes)
-        } else {
-            steps::read_alone(steps, &mut mistakes)
-        };
+        if chains == site.chains.len() {
+            known.with_hops(&site);
+        }
+        let steps = steps::read(&tables.take("step"), known, load, &mut mistakes);
         match (lab, mistakes.is_empty()) {
             (Some(lab), true) => Ok(LabFile {
                 file: name.to_owned(),
@@ -105,6 +116,31 @@ impl LabFile {
             }),
             _ => Err(mistakes.finish()),
         }
+    }
+}
+
+impl LabFile {
+    /// Leaves only the steps that some of these words mean: a step's number, or words of its title. No words: all stay.
+    pub(crate) fn keep_only(&mut self, only: &[String]) -> Result<(), LabError> {
+        let means = |word: &String, step: &Step| match word.parse::<usize>() {
+            Ok(number) => step.number == number,
+            Err(_) => step.kind.to_string().contains(word.as_str()),
+        };
+        let missing = |word: &&String| !self.steps.iter().any(|step| means(word, step));
+        if let Some(word) = only.iter().find(missing) {
+            let steps = self.steps.iter();
+            let listed: Vec<String> = steps.map(|s| format!("{} {}", s.number, s.kind)).collect();
+            return Err(LabError::NotFound {
+                subject: format!("step {word:?}"),
+                cause: format!("{} has no such step", self.file),
+                help: format!("its steps are:\n    {}", listed.join("\n    ")),
+            });
+        }
+        if !only.is_empty() {
+            self.steps
+                .retain(|step| only.iter().any(|word| means(word, step)));
+        }
+        Ok(())
     }
 }
 

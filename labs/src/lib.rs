@@ -44,7 +44,7 @@ pub use builtin::names as builtin_names;
 pub use diagnose::Diagnostic;
 pub use engine::{down, exec, inspect, kernel, kill, ls, run, start, up};
 pub use error::LabError;
-pub use file::LabFile;
+pub use file::{LabFile, schema};
 pub use options::{DEFAULT_ROOT, Host, Outcome, RunOptions};
 
 /// Hidden `weft lab-holder ARGS...`: all arguments after the word. Call it before any thread starts.

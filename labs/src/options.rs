@@ -40,6 +40,12 @@ pub struct RunOptions {
     pub backend: Option<String>,
     /// Leave the lab up afterwards.
     pub keep: bool,
+    /// Leave the lab up if a step does not hold.
+    pub keep_on_failure: bool,
+    /// Only these steps: each by its number in the file, from 1, or by words of its title. None: all.
+    pub only: Vec<String>,
+    /// Write the report as JUnit XML to this file too.
+    pub junit: Option<PathBuf>,
 }
 
 /// What `weft lab run` found.

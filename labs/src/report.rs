@@ -5,19 +5,25 @@
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::engine::Running;
-use crate::file::{LabFile, StepKind};
+use crate::error::LabError;
+use crate::file::{LabFile, Step, StepKind};
 use crate::options::Outcome;
+
+mod junit;
 
 /// One thing that was done, and how long it took.
 #[derive(Clone, Debug)]
 struct Row {
     title: String,
     took: Duration,
+    /// A step's place in its file, from 1.
+    number: Option<usize>,
     /// `None`: a phase. `Some(Err)`: why the step does not hold.
     result: Option<Result<String, String>>,
 }
@@ -44,24 +50,34 @@ impl Report {
 
     /// A phase of bringing up is done.
     pub(crate) fn phase(&mut self, title: &str, took: Duration) {
-        self.add(title.to_owned(), took, None);
+        self.add(Row {
+            title: title.to_owned(),
+            took,
+            number: None,
+            result: None,
+        });
     }
 
     /// A step is done: what was seen, or why it does not hold.
-    pub(crate) fn step(&mut self, title: String, took: Duration, result: Result<String, String>) {
-        self.add(title, took, Some(result));
+    pub(crate) fn step(&mut self, step: &Step, took: Duration, result: Result<String, String>) {
+        self.add(Row {
+            title: step.kind.to_string(),
+            took,
+            number: Some(step.number),
+            result: Some(result),
+        });
     }
 
-    fn add(&mut self, title: String, took: Duration, result: Option<Result<String, String>>) {
-        let row = Row {
-            title,
-            took,
-            result,
-        };
+    fn add(&mut self, row: Row) {
         if self.json {
             println!("{}", self.object(&row));
         }
         self.rows.push(row);
+    }
+
+    /// `--junit`: all rows as JUnit XML.
+    pub(crate) fn write_junit(&self, path: &Path) -> Result<(), LabError> {
+        junit::write(path, &self.lab, &self.rows)
     }
 
     fn object(&self, row: &Row) -> serde_json::Value {
@@ -69,10 +85,12 @@ impl Report {
         match &row.result {
             None => json!({"lab": self.lab, "phase": row.title, "ms": ms}),
             Some(Ok(seen)) => {
-                json!({"lab": self.lab, "step": row.title, "ms": ms, "passed": true, "seen": seen})
+                json!({"lab": self.lab, "step": row.title, "number": row.number, "ms": ms,
+                       "passed": true, "seen": seen})
             }
             Some(Err(why)) => {
-                json!({"lab": self.lab, "step": row.title, "ms": ms, "passed": false, "why": why})
+                json!({"lab": self.lab, "step": row.title, "number": row.number, "ms": ms,
+                       "passed": false, "why": why})
             }
         }
     }
@@ -195,6 +213,11 @@ fn next_commands(running: &Running) -> Vec<String> {
     }
     commands.push(format!("weft lab down {lab}"));
     commands
+}
+
+/// `--junit` for a lab that did not come up.
+pub(crate) fn write_junit_broken(path: &Path, lab: &str, error: &LabError) -> Result<(), LabError> {
+    junit::write_broken(path, lab, error)
 }
 
 /// Columns aligned by two spaces.

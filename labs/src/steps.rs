@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use crate::cancel::Cancel;
 use crate::engine::Running;
-use crate::file::{StepKind, Target};
+use crate::file::{Step, StepKind, Target};
 use crate::options::Outcome;
 use crate::report::Report;
 
+mod apply;
 mod blocked;
 mod command;
 mod dropped;
@@ -17,6 +18,9 @@ mod isolated;
 mod link;
 mod probe;
 mod reach;
+mod stream;
+mod subject;
+mod wait;
 
 /// Pause between attempts.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
@@ -36,59 +40,68 @@ pub(crate) fn run_all(running: &mut Running, report: &mut Report, cancel: &Cance
         passed: 0,
         failed: 0,
     };
+    let mut past = Past::default();
     for step in running.lab.steps.clone() {
         if cancel.is_set() {
             break;
         }
         let begun = Instant::now();
         let deadline = begun + step.within;
-        let result = run_one(running, &step.kind, deadline, cancel).map_err(|why| {
+        let result = run_one(running, &mut past, &step, deadline, cancel).map_err(|why| {
             let (file, line) = (&running.lab.file, step.line);
-            format!("{why}\nstep at {file}:{line}, tried for {:?}", step.within)
+            let (number, within) = (step.number, step.within);
+            format!("{why}\nstep {number} at {file}:{line}, tried for {within:?}")
         });
         match &result {
             Ok(_) => outcome.passed += 1,
             Err(_) => outcome.failed += 1,
         }
-        report.step(step.kind.to_string(), begun.elapsed(), result);
+        report.step(&step, begun.elapsed(), result);
     }
     outcome
 }
 
-fn run_one(running: &mut Running, kind: &StepKind, deadline: Instant, cancel: &Cancel) -> Attempt {
-    match kind {
+/// What earlier steps began and did.
+#[derive(Debug, Default)]
+struct Past {
+    streams: stream::Streams,
+    hurt: subject::Hurt,
+}
+
+fn run_one(
+    running: &mut Running,
+    past: &mut Past,
+    step: &Step,
+    deadline: Instant,
+    cancel: &Cancel,
+) -> Attempt {
+    match &step.kind {
         StepKind::Reach {
             from,
             to,
             traffic,
             via,
-        } => reach::run(
-            running,
-            &probe::Flow {
+        } => {
+            let flow = probe::Flow {
                 from,
                 to,
                 traffic: *traffic,
-            },
-            via,
-            deadline,
-            cancel,
-        ),
+            };
+            reach::run(running, &flow, via, deadline, cancel)
+        }
         StepKind::Blocked {
             from,
             to,
             traffic,
             by,
-        } => blocked::run(
-            running,
-            &probe::Flow {
+        } => {
+            let flow = probe::Flow {
                 from,
                 to,
                 traffic: *traffic,
-            },
-            by,
-            deadline,
-            cancel,
-        ),
+            };
+            blocked::run(running, &flow, by, deadline, cancel)
+        }
         StepKind::Dropped {
             from,
             to,
@@ -104,7 +117,45 @@ fn run_one(running: &mut Running, kind: &StepKind, deadline: Instant, cancel: &C
         }
         StepKind::Isolated([a, b]) => isolated::run(running, a, b),
         StepKind::Link { between, state } => link::run(running, between, *state),
-        StepKind::Run { node, command } => command::run(running, node, command, deadline, cancel),
+        StepKind::Run {
+            on,
+            command,
+            exit,
+            text,
+        } => {
+            let expected = command::Expected {
+                on,
+                command,
+                exit: *exit,
+                text: text.as_deref(),
+            };
+            command::run(running, &expected, deadline, cancel)
+        }
+        StepKind::Kill { what, signal } => {
+            subject::kill(running, &mut past.hurt, what, *signal, deadline, cancel)
+        }
+        StepKind::Start(what) => subject::start(running, &past.hurt, what, deadline, cancel),
+        StepKind::Pause(what) => subject::pause(running, what, deadline, cancel),
+        StepKind::Resume(what) => subject::resume(running, what, deadline, cancel),
+        StepKind::Wait(condition) => wait::until_holds(running, condition, deadline, cancel),
+        StepKind::Apply(file) => apply::run(running, file, step.number, deadline, cancel),
+        StepKind::Stream(stream) => {
+            stream::begin(running, &mut past.streams, stream, deadline, cancel)
+        }
+        StepKind::Judge { name, lost, gap } => {
+            stream::judge(&mut past.streams, name, *lost, *gap, deadline, cancel)
+        }
+    }
+}
+
+/// Lets a time pass, unless the lab is to stop.
+fn pass(deadline: Instant, cancel: &Cancel) {
+    while !cancel.is_set() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::sleep(left.min(RETRY_EVERY));
     }
 }
 

@@ -1,5 +1,7 @@
 //! `weft lab`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use weft_labs::{Host, RunOptions};
 
@@ -10,7 +12,7 @@ use crate::fail::{Done, Failure};
 #[derive(Debug, Subcommand)]
 pub enum Lab {
     /// Bring a lab up, run its steps, take it down. Exit code 0 only if every step held.
-    Run(Source),
+    Run(Run),
     /// Bring a lab up and leave it.
     Up(Source),
     /// Remove a lab and everything that its journal tells of.
@@ -18,6 +20,8 @@ pub enum Lab {
         /// The lab's name.
         name: String,
     },
+    /// Print the JSON schema of lab files, for editors.
+    Schema,
     /// List labs.
     Ls,
     /// End a node's agent with SIGKILL, as a crash would; its containers and their packets go on.
@@ -74,6 +78,22 @@ pub struct Source {
     keep: bool,
 }
 
+/// `weft lab run`
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    source: Source,
+    /// Leave the lab up if a step does not hold.
+    #[arg(long)]
+    keep_on_failure: bool,
+    /// Run only this step: its number in the file, or words of its title; may be repeated.
+    #[arg(long, value_name = "STEP")]
+    only: Vec<String>,
+    /// Write the report as JUnit XML to this file too.
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+}
+
 /// Runs it.
 pub fn run(json: bool, lab: Lab) -> Done {
     let host = Host::here().map_err(|e| {
@@ -84,8 +104,13 @@ pub fn run(json: bool, lab: Lab) -> Done {
     })?;
     let host = Host { json, ..host };
     match lab {
-        Lab::Run(source) => {
-            let options = options(host, source);
+        Lab::Run(run) => {
+            let options = RunOptions {
+                keep_on_failure: run.keep_on_failure,
+                only: run.only,
+                junit: run.junit,
+                ..options(host, run.source)
+            };
             doctor::require(&format!("lab {}", options.source))?;
             let outcome = weft_labs::run(&options)?;
             Ok(u8::from(!outcome.all_passed()))
@@ -98,6 +123,10 @@ pub fn run(json: bool, lab: Lab) -> Done {
         }
         Lab::Down { name } => {
             weft_labs::down(&host, &name)?;
+            Ok(0)
+        }
+        Lab::Schema => {
+            println!("{:#}", weft_labs::schema());
             Ok(0)
         }
         Lab::Ls => {
@@ -135,5 +164,8 @@ fn options(host: Host, source: Source) -> RunOptions {
         name: source.name,
         backend: source.backend,
         keep: source.keep,
+        keep_on_failure: false,
+        only: Vec::new(),
+        junit: None,
     }
 }

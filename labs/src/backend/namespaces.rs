@@ -33,6 +33,10 @@ struct Namespaces {
 }
 
 impl Carrier for Namespaces {
+    fn keeper(&self) -> Process {
+        self.holder
+    }
+
     fn command(&self, argv: &[&str]) -> Command {
         let mut command = Command::new(&self.exe);
         let holder = self.holder.pid.to_string();

@@ -30,6 +30,10 @@ const STATE: &str = "/var/lib/weft";
 struct Virtual(Machine);
 
 impl Carrier for Virtual {
+    fn keeper(&self) -> Process {
+        self.0.keeper()
+    }
+
     fn command(&self, argv: &[&str]) -> Command {
         self.0.command(argv)
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use weft_overlay::NodeName;
 
+use super::shape;
 use crate::backend::Backend;
 use crate::diagnose::Mistakes;
 use crate::tables::{Value, span_of, typed};
@@ -47,6 +48,7 @@ pub(super) fn read(
             "one file is one lab".to_owned(),
         );
     }
+    let item = shape::check(&item, &shape::Kind::Table(shape::LAB), "lab", mistakes)?;
     let table: LabTable = typed(&item, "lab", mistakes)?;
     let backend = read_backend(&table, backend, &item, mistakes);
     // A lab's name becomes part of paths, so it follows the rule of all names.
@@ -54,17 +56,7 @@ pub(super) fn read(
         let message = error.to_string().replace("node name", "lab name");
         mistakes.add(span_of(&item, "name"), message, "this name", None);
     }
-    let lease_ttl = table.lease_ttl.as_deref().map(|text| {
-        duration(text).unwrap_or_else(|| {
-            mistakes.add(
-                span_of(&item, "lease_ttl"),
-                format!("{text:?} is not a duration"),
-                "this",
-                DURATION_HELP.to_owned(),
-            );
-            Duration::ZERO
-        })
-    });
+    let lease_ttl = table.lease_ttl.as_deref().and_then(duration);
     Some(Lab {
         name: table.name,
         lease_ttl,

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use weft_overlay::NodeName;
 
-use super::nodes;
+use super::{nodes, shape};
 use crate::diagnose::Mistakes;
 use crate::tables::{Value, items_of, span_of, typed};
 
@@ -34,17 +34,21 @@ struct LinkTable {
 
 pub(super) fn read(
     items: Vec<Value<'_>>,
-    nodes: &[NodeName],
+    nodes: Option<&[NodeName]>,
     mistakes: &mut Mistakes,
 ) -> Vec<Link> {
     let mut links: Vec<Link> = Vec::new();
     for item in items {
-        let Some(table) = typed::<LinkTable>(&item, "link", mistakes) else {
+        let table = shape::check(&item, &shape::Kind::Table(shape::LINK), "link", mistakes)
+            .and_then(|item| typed::<LinkTable>(&item, "link", mistakes));
+        let Some(table) = table else {
             continue;
         };
         refuse_impairments(&table, &item, mistakes);
         for (name, value) in table.between.iter().zip(items_of(&item, "between")) {
-            if !nodes.contains(name) {
+            if let Some(nodes) = nodes
+                && !nodes.contains(name)
+            {
                 nodes::unknown(name.as_str(), value.span(), nodes, mistakes);
             }
         }

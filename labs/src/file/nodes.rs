@@ -6,6 +6,7 @@ use serde::Deserialize;
 use weft_overlay::NodeName;
 
 use super::machines::{self, MachineTable};
+use super::shape;
 use crate::backend::Backend;
 use crate::diagnose::{Mistakes, nearest};
 use crate::tables::{Value, span_of, text_of, typed};
@@ -23,12 +24,13 @@ pub(super) struct NodeTable {
     pub(super) kernel: Option<String>,
 }
 
-/// The nodes and their machines, `count` resolved.
+/// The nodes and their machines, `count` resolved, and whether all of the tables could be read.
 pub(super) fn read(
     items: Vec<Value<'_>>,
     backend: Backend,
     mistakes: &mut Mistakes,
-) -> (Vec<NodeName>, Vec<MachineTable>) {
+) -> (Vec<NodeName>, Vec<MachineTable>, bool) {
+    let mut whole = !items.is_empty();
     if items.is_empty() {
         mistakes.add(
             0..0,
@@ -43,11 +45,15 @@ pub(super) fn read(
         let title = text_of(&item, "name")
             .unwrap_or("without a name")
             .to_owned();
-        let Some(table) = typed::<NodeTable>(&item, &format!("node {title}"), mistakes) else {
+        let context = format!("node {title}");
+        let table = shape::check(&item, &shape::Kind::Table(shape::NODE), &context, mistakes)
+            .and_then(|item| typed::<NodeTable>(&item, &context, mistakes));
+        let Some(table) = table else {
+            whole = false;
             continue;
         };
         let machine = machines::read(&table, backend, &item, mistakes);
-        for name in names(&table, &item, mistakes) {
+        for name in names(&table) {
             match name.parse::<NodeName>() {
                 Ok(name) if nodes.contains(&name) => mistakes.add(
                     span_of(&item, "name"),
@@ -60,29 +66,19 @@ pub(super) fn read(
                     all_machines.push(machine.clone());
                 }
                 Err(error) => {
+                    whole = false;
                     mistakes.add(span_of(&item, "name"), error.to_string(), "this name", None);
                 }
             }
         }
     }
-    (nodes, all_machines)
+    (nodes, all_machines, whole)
 }
 
-fn names(table: &NodeTable, item: &Value<'_>, mistakes: &mut Mistakes) -> Vec<String> {
+fn names(table: &NodeTable) -> Vec<String> {
     match table.count {
         None => vec![table.name.clone()],
-        Some(count) if (1..=NODES_MAX as u32).contains(&count) => {
-            (1..=count).map(|i| format!("{}{i}", table.name)).collect()
-        }
-        Some(count) => {
-            mistakes.add(
-                span_of(item, "count"),
-                format!("a lab cannot have {count} nodes of one kind"),
-                "this number",
-                format!("write 1 to {NODES_MAX}"),
-            );
-            Vec::new()
-        }
+        Some(count) => (1..=count).map(|i| format!("{}{i}", table.name)).collect(),
     }
 }
 

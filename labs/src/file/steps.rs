@@ -1,20 +1,26 @@
-//! `[[step]]`: what the lab asserts, in order.
+//! `[[step]]`: what the lab asserts and does, in order.
 //!
 //! Owns: the steps as types and in words. `read` reads them, `known` judges what they refer to.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde::Deserialize;
 use weft_overlay::{ContainerRef, NetworkRef, NodeName};
 
 use super::Probe;
+use crate::site::Site;
 
+mod apply;
 mod known;
 mod read;
+mod words;
 
-pub(super) use read::{read, read_alone};
+pub(super) use known::Known;
+pub(super) use read::read;
 
 /// One step.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +31,8 @@ pub struct Step {
     pub within: Duration,
     /// Its line in the file.
     pub line: usize,
+    /// Its place among the file's steps, from 1.
+    pub number: usize,
 }
 
 /// What a step does.
@@ -72,13 +80,106 @@ pub enum StepKind {
         /// What it becomes.
         state: LinkState,
     },
-    /// A command on a node ends with 0.
+    /// A command ends as told.
     Run {
         /// Where.
-        node: NodeName,
+        on: Machine,
         /// What.
         command: Vec<String>,
+        /// The exit code that it ends with.
+        exit: i32,
+        /// What its output has in it.
+        text: Option<String>,
     },
+    /// A signal is sent.
+    Kill {
+        /// To whom.
+        what: Subject,
+        /// Which.
+        signal: Signal,
+    },
+    /// What was killed runs again.
+    Start(Subject),
+    /// All processes of it stop and stay.
+    Pause(Subject),
+    /// The end of a pause.
+    Resume(Subject),
+    /// Until something holds.
+    Wait(Condition),
+    /// A file is applied.
+    Apply(AppliedFile),
+    /// A stream in the background begins.
+    Stream(Stream),
+    /// A stream has ended, and so.
+    Judge {
+        /// Which stream.
+        name: String,
+        /// At most so many datagrams without answer.
+        lost: Option<u64>,
+        /// The longest time without an answer.
+        gap: Option<Duration>,
+    },
+}
+
+/// Where a command runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Machine {
+    /// On a node.
+    Node(NodeName),
+    /// In a container.
+    Container(ContainerRef),
+}
+
+/// What can be killed, started and paused.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// The agent's process on a node.
+    Agent(NodeName),
+    /// A node with all that runs on it.
+    Node(NodeName),
+    /// A container.
+    Container(ContainerRef),
+}
+
+/// What is waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// The node's agent says that it is ready.
+    Ready(NodeName),
+    /// The other nodes do not see the node any more.
+    Lost(NodeName),
+    /// The container has this state.
+    Container(ContainerRef, String),
+    /// Just this long.
+    Time(Duration),
+}
+
+/// A chain or site file that a step applies, read along with the lab.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AppliedFile {
+    /// As named in the step.
+    pub file: String,
+    /// What it holds.
+    pub site: Site,
+    /// What `weft apply -f` takes: `site.toml` and its chain files.
+    pub files: BTreeMap<String, String>,
+}
+
+/// A stream of datagrams.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// Its name, for the step that judges it.
+    pub name: String,
+    /// Who sends.
+    pub from: ContainerRef,
+    /// Who answers.
+    pub to: Target,
+    /// With what.
+    pub traffic: Probe,
+    /// Datagrams a second.
+    pub rate: u32,
+    /// How long it goes on.
+    pub duration: Duration,
 }
 
 /// Whom a step probes.
@@ -100,6 +201,16 @@ pub enum LinkState {
     Down,
 }
 
+impl LinkState {
+    /// As it stands in a file.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            LinkState::Up => "up",
+            LinkState::Down => "down",
+        }
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -109,51 +220,21 @@ impl fmt::Display for Target {
     }
 }
 
-impl fmt::Display for StepKind {
+impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StepKind::Reach {
-                from,
-                to,
-                traffic,
-                via,
-            } => {
-                write!(f, "{from} reaches {to} on {traffic}")?;
-                if via.is_empty() {
-                    Ok(())
-                } else {
-                    write!(f, " via {}", via.join(", "))
-                }
-            }
-            StepKind::Blocked {
-                from,
-                to,
-                traffic,
-                by,
-            } => {
-                write!(f, "{from} to {to} on {traffic} is blocked by {by}")
-            }
-            StepKind::Dropped {
-                from,
-                to,
-                traffic,
-                reason,
-            } => {
-                write!(f, "{from} to {to} on {traffic} is dropped: {reason}")
-            }
-            StepKind::Isolated([a, b]) => write!(f, "{a} and {b} are isolated"),
-            StepKind::Link {
-                between: [a, b],
-                state,
-            } => {
-                let state = if *state == LinkState::Up {
-                    "up"
-                } else {
-                    "down"
-                };
-                write!(f, "link {a} to {b} is set {state}")
-            }
-            StepKind::Run { node, command } => write!(f, "on {node}: {}", command.join(" ")),
+            Machine::Node(name) => name.fmt(f),
+            Machine::Container(name) => name.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Subject::Agent(name) => write!(f, "agent {name}"),
+            Subject::Node(name) => write!(f, "node {name}"),
+            Subject::Container(name) => write!(f, "container {name}"),
         }
     }
 }

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use super::*;
 
+mod schema;
+mod steps;
+
 const HEAD: &str = r#"[lab]
 name = "small"
 [[node]]
@@ -85,7 +88,7 @@ fn references_that_lead_nowhere_are_found_with_a_suggestion() {
 #[test]
 fn bad_traffic_unknown_keys_and_two_kinds_in_one_step_are_mistakes() {
     let found = mistakes(
-        "[[step]]\nreach = { from = \"red/a\", to = \"10.10.0.9\", traffic = \"tcp/0\" }\n[[step]]\nraech = 1\n[[step]]\nreach = { from = \"red/a\", to = \"10.10.0.9\", traffic = \"icmp\", by = \"fw\" }\nwithin = \"soon\"\n",
+        "[[step]]\nreach = { from = \"red/a\", to = \"10.10.0.9\", traffic = \"tcp/0\" }\n[[step]]\nraech = 1\n[[step]]\nreach = { from = \"red/a\", to = \"10.10.0.9\", traffic = \"icmp\", by = \"fw\" }\nwithin = \"soon\"\n[[step]]\nisolated = [\"red/front\", \"red/front\"]\nlink = { between = [\"n1\", \"n2\"], state = \"up\" }\n",
     );
     let all = format!("{found:#?}");
     for words in [
@@ -152,4 +155,39 @@ fn names_given_twice_and_containers_on_no_node_are_mistakes() {
 fn a_file_without_a_lab_is_a_mistake_that_says_so() {
     let found = read("[[network]]\nname = \"red/front\"\ncidr = \"10.0.0.0/8\"\n").unwrap_err();
     assert!(found[0].message.contains("no [lab] table"));
+}
+
+#[test]
+fn twelve_different_mistakes_are_twelve_errors_with_their_places_in_one_go() {
+    let text = include_str!("tests/twelve.toml");
+    // A relative folder, so that the messages name no machine's paths.
+    let folder = Path::new("beside");
+    let found = LabFile::parse("twelve.toml", text, folder, None).unwrap_err();
+    let said: Vec<String> = found
+        .iter()
+        .map(|d| {
+            let help = d.help.as_deref().unwrap_or_default();
+            format!("{}:{}: {}\n    {help}\n", d.line, d.column, d.message)
+        })
+        .collect();
+    assert_eq!(said.len(), 12, "{}", said.concat());
+    assert_eq!(said.concat(), include_str!("tests/twelve.txt"));
+}
+
+#[test]
+fn steps_are_chosen_by_number_or_by_words_of_their_title() {
+    let steps = "[[step]]\nwait = { node = \"n1\" }\n[[step]]\nwait = { node = \"n2\" }\n[[step]]\nrun = { node = \"n1\", command = [\"ls\"] }\n";
+    let chosen = |words: &[&str]| {
+        let mut lab = read(&format!("{HEAD}{steps}")).unwrap();
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        lab.keep_only(&words)
+            .map(|()| lab.steps.iter().map(|step| step.number).collect::<Vec<_>>())
+    };
+    assert_eq!(chosen(&[]).unwrap(), [1, 2, 3]);
+    assert_eq!(chosen(&["2"]).unwrap(), [2]);
+    assert_eq!(chosen(&["is ready", "3"]).unwrap(), [1, 2, 3]);
+    assert_eq!(chosen(&["n1: ls"]).unwrap(), [3]);
+    let error = chosen(&["1", "nothing"]).unwrap_err();
+    assert_eq!(error.exit_code(), 3);
+    assert!(error.to_string().contains("2 node n2 is ready"), "{error}");
 }

@@ -10,9 +10,18 @@ use crate::underlay;
 pub(super) fn run(running: &mut Running, between: &[NodeName; 2], state: LinkState) -> Attempt {
     let [a, b] = between;
     let Some(number) = running.lab.links.iter().position(|link| link.joins(a, b)) else {
-        return Err(format!("expected: a link between {a} and {b}; seen: none"));
+        return Err(judge(between, state, "no such link"));
     };
     running.wires[number].up = state == LinkState::Up;
-    underlay::set_wire(&running.nodes, &running.wires, number).map_err(|e| e.to_string())?;
-    Ok(String::new())
+    underlay::set_wire(&running.nodes, &running.wires, number)
+        .map(|()| String::new())
+        .map_err(|error| judge(between, state, &error.to_string().replace('\n', "; ")))
+}
+
+/// Why a link is not as told.
+fn judge([a, b]: &[NodeName; 2], state: LinkState, seen: &str) -> String {
+    let state = state.word();
+    format!(
+        "expected: link {a} to {b} is set {state}; seen: {seen}; look at: ip -d link on {a} and {b}"
+    )
 }

@@ -1,20 +1,77 @@
 //! What the rest of the file has, for the steps that refer to it.
+//!
+//! Names are taken from the tables as they stand there, so that a container with a mistake in it is still known by its
+//! name and its steps are not blamed. What could not be read whole is not judged.
+
+use std::ops::Range;
 
 use weft_overlay::{ContainerRef, NetworkRef, NodeName};
 
 use crate::diagnose::{Mistakes, nearest};
-use crate::file::Link;
+use crate::file::nodes;
 use crate::site::Site;
-use crate::tables::{Value, span_of};
+use crate::tables::{Tables, Value, items_of, span_of, text_of};
 
 /// What steps refer to.
-pub(super) struct Known<'a> {
-    pub(super) site: &'a Site,
-    pub(super) nodes: &'a [NodeName],
-    pub(super) links: &'a [Link],
+pub(in crate::file) struct Known {
+    containers: Vec<String>,
+    networks: Vec<String>,
+    /// Nothing: some chain could not be read.
+    hops: Option<Vec<String>>,
+    /// Nothing: some node could not be read.
+    nodes: Option<Vec<NodeName>>,
+    links: Vec<[String; 2]>,
+    /// Streams that earlier steps began.
+    pub(super) streams: Vec<String>,
 }
 
-impl Known<'_> {
+impl Known {
+    /// The names in the tables of the file; call it before they are taken.
+    pub(in crate::file) fn of(tables: &Tables<'_>) -> Known {
+        let names = |table: &str| {
+            let items = tables.peek(table);
+            items
+                .iter()
+                .filter_map(|item| text_of(item, "name").map(str::to_owned))
+                .collect()
+        };
+        let links = tables.peek("link");
+        let ends = links.iter().filter_map(|link| {
+            let ends = items_of(link, "between");
+            let [a, b] = ends.as_slice() else { return None };
+            let text = |one: &Value<'_>| one.get_ref().as_str().map(str::to_owned);
+            Some([text(a)?, text(b)?])
+        });
+        Known {
+            containers: names("container"),
+            networks: names("network"),
+            hops: None,
+            nodes: None,
+            links: ends.collect(),
+            streams: Vec::new(),
+        }
+    }
+
+    pub(in crate::file) fn with_nodes(&mut self, nodes: &[NodeName]) {
+        self.nodes = Some(nodes.to_vec());
+    }
+
+    /// All chains were read.
+    pub(in crate::file) fn with_hops(&mut self, site: &Site) {
+        self.hops.get_or_insert_default().extend(hops_of(site));
+    }
+
+    /// What a step applies is there for the later ones.
+    pub(super) fn applied(&mut self, site: &Site) {
+        let containers = site.containers.iter().map(|c| c.name.to_string());
+        self.containers.extend(containers);
+        let networks = site.networks.iter().map(|n| n.name.to_string());
+        self.networks.extend(networks);
+        if let Some(hops) = &mut self.hops {
+            hops.extend(hops_of(site));
+        }
+    }
+
     pub(super) fn container(
         &self,
         name: &ContainerRef,
@@ -22,67 +79,67 @@ impl Known<'_> {
         key: &str,
         mistakes: &mut Mistakes,
     ) {
-        let all: Vec<String> = self
-            .site
-            .containers
-            .iter()
-            .map(|c| c.name.to_string())
-            .collect();
-        self.missing(
+        let at = span_of(value, key);
+        missing(
             "container",
             &name.to_string(),
-            &all,
-            span_of(value, key),
+            &self.containers,
+            at,
             mistakes,
         );
     }
 
-    pub(super) fn network(
-        &self,
-        name: &NetworkRef,
-        at: std::ops::Range<usize>,
-        mistakes: &mut Mistakes,
-    ) {
-        let all: Vec<String> = self
-            .site
-            .networks
-            .iter()
-            .map(|n| n.name.to_string())
-            .collect();
-        self.missing("network", &name.to_string(), &all, at, mistakes);
+    pub(super) fn network(&self, name: &NetworkRef, at: Range<usize>, mistakes: &mut Mistakes) {
+        missing("network", &name.to_string(), &self.networks, at, mistakes);
     }
 
     pub(super) fn hop(&self, name: &str, value: &Value<'_>, key: &str, mistakes: &mut Mistakes) {
-        let all: Vec<String> = self
-            .site
-            .chains
-            .iter()
-            .flat_map(|chain| chain.parsed.hops.iter().map(|hop| hop.name.to_string()))
-            .collect();
-        self.missing("hop", name, &all, span_of(value, key), mistakes);
+        if let Some(hops) = &self.hops {
+            missing("hop", name, hops, span_of(value, key), mistakes);
+        }
     }
 
-    fn missing(
-        &self,
-        what: &str,
-        name: &str,
-        all: &[String],
-        at: std::ops::Range<usize>,
-        mistakes: &mut Mistakes,
-    ) {
-        if all.iter().any(|known| known == name) {
-            return;
-        }
-        let help = match nearest(name, all.iter().map(String::as_str)) {
-            Some(near) => format!("did you mean {near}?"),
-            None if all.is_empty() => format!("the file has no {what}s"),
-            None => format!("the file has {}", all.join(", ")),
-        };
-        mistakes.add(
-            at,
-            format!("there is no {what} {name}"),
-            "not in the file",
-            help,
-        );
+    pub(super) fn stream(&self, name: &str, value: &Value<'_>, mistakes: &mut Mistakes) {
+        let at = span_of(value, "name");
+        missing("stream", name, &self.streams, at, mistakes);
     }
+
+    pub(super) fn node(&self, name: &NodeName, at: Range<usize>, mistakes: &mut Mistakes) {
+        if let Some(nodes) = &self.nodes
+            && !nodes.contains(name)
+        {
+            nodes::unknown(name.as_str(), at, nodes, mistakes);
+        }
+    }
+
+    pub(super) fn joined(&self, a: &NodeName, b: &NodeName) -> bool {
+        let (a, b) = (a.as_str(), b.as_str());
+        self.links
+            .iter()
+            .any(|[x, y]| (x.as_str(), y.as_str()) == (a, b) || (y.as_str(), x.as_str()) == (a, b))
+    }
+}
+
+fn hops_of(site: &Site) -> Vec<String> {
+    site.chains
+        .iter()
+        .flat_map(|chain| chain.parsed.hops.iter().map(|hop| hop.name.to_string()))
+        .collect()
+}
+
+fn missing(what: &str, name: &str, all: &[String], at: Range<usize>, mistakes: &mut Mistakes) {
+    if all.iter().any(|known| known == name) {
+        return;
+    }
+    let help = match nearest(name, all.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean {near}?"),
+        None if all.is_empty() => format!("the file has no {what}s"),
+        None => format!("the file has {}", all.join(", ")),
+    };
+    mistakes.add(
+        at,
+        format!("there is no {what} {name}"),
+        "not in the file",
+        help,
+    );
 }

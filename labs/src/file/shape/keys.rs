@@ -1,0 +1,330 @@
+//! The tables of a lab file, key by key.
+
+use super::{Key, Kind};
+use crate::file::nodes::NODES_MAX;
+
+const fn must(name: &'static str, kind: Kind, about: &'static str) -> Key {
+    Key {
+        name,
+        kind,
+        required: true,
+        about,
+    }
+}
+
+const fn may(name: &'static str, kind: Kind, about: &'static str) -> Key {
+    Key {
+        name,
+        kind,
+        required: false,
+        about,
+    }
+}
+
+pub(in crate::file) const LAB: &[Key] = &[
+    must("name", Kind::Text, "The lab's name: a-z, 0-9 and '-'."),
+    may(
+        "backend",
+        Kind::Text,
+        "What a node is: `netns`, namespaces of this machine, or `qemu`, a virtual machine.",
+    ),
+    may(
+        "lease_ttl",
+        Kind::Duration,
+        "How long a node without sign of life counts as there.",
+    ),
+];
+
+pub(in crate::file) const NODE: &[Key] = &[
+    must(
+        "name",
+        Kind::Text,
+        "Its name; with `count`, what stands before the number.",
+    ),
+    may(
+        "count",
+        Kind::Number(1, NODES_MAX as i64),
+        "So many nodes, NAME1, NAME2, ...",
+    ),
+    may(
+        "memory",
+        Kind::Text,
+        "Memory of a virtual machine, e.g. 512M.",
+    ),
+    may(
+        "kernel",
+        Kind::Text,
+        "What a virtual machine boots: `auto`, or a path.",
+    ),
+];
+
+pub(in crate::file) const LINK: &[Key] = &[
+    must("between", Kind::Pair, "The two nodes that it joins."),
+    may("delay", Kind::Refused, "Not supported by this version."),
+    may("jitter", Kind::Refused, "Not supported by this version."),
+    may("loss", Kind::Refused, "Not supported by this version."),
+    may("rate", Kind::Refused, "Not supported by this version."),
+];
+
+/// The tables of a site. Their reader is the site's own; a test compares the two.
+pub(in crate::file) const NETWORK: &[Key] = &[
+    must(
+        "name",
+        Kind::Text,
+        "TENANT/NETWORK; the tenant is made with it.",
+    ),
+    may("cidr", Kind::Text, "IPv4 range."),
+    may("cidr6", Kind::Text, "IPv6 range."),
+    may(
+        "subnet_len",
+        Kind::Number(0, 32),
+        "Prefix length of the IPv4 subnets that nodes lease.",
+    ),
+    may(
+        "subnet_len6",
+        Kind::Number(0, 128),
+        "Prefix length of the IPv6 subnets that nodes lease.",
+    ),
+    may(
+        "vni",
+        Kind::Number(1, (1 << 24) - 1),
+        "A chosen VNI instead of the lowest free one.",
+    ),
+    may(
+        "mtu",
+        Kind::Number(0, 65_535),
+        "MTU of its interfaces, bytes.",
+    ),
+    may(
+        "datapath",
+        Kind::Word(&["ebpf", "ovs"]),
+        "Which datapath carries it.",
+    ),
+    may(
+        "egress",
+        Kind::Word(&["none", "nat"]),
+        "What its endpoints may reach outside.",
+    ),
+    may("labels", Kind::Names, "Labels."),
+];
+
+pub(in crate::file) const CONTAINER: &[Key] = &[
+    must("name", Kind::Text, "TENANT/NAME"),
+    may(
+        "networks",
+        Kind::TextsOrTables(ATTACHMENT),
+        "Its interfaces, in order.",
+    ),
+    may("node", Kind::Text, "Where it runs; any node without it."),
+    may("labels", Kind::Names, "Labels."),
+    may(
+        "image",
+        Kind::Text,
+        "`host`, `oci:DIR`, `archive:FILE`, `docker-archive:FILE` or a registry reference.",
+    ),
+    must("command", Kind::Texts, "What it runs."),
+    may("env", Kind::Names, "Environment."),
+    may(
+        "capabilities",
+        Kind::Texts,
+        "Capabilities it keeps, without CAP_.",
+    ),
+    may("resources", Kind::Table(RESOURCES), "Limits."),
+    may(
+        "restart",
+        Kind::Word(&["no", "on-failure", "always"]),
+        "When it is started again.",
+    ),
+];
+
+pub(in crate::file) const ATTACHMENT: &[Key] = &[
+    must("network", Kind::Text, "TENANT/NETWORK"),
+    may("address", Kind::Text, "A fixed address."),
+    may(
+        "interface",
+        Kind::Text,
+        "The interface's name inside the container.",
+    ),
+    may(
+        "hop",
+        Kind::Flag,
+        "An interface of a hop: only steered frames.",
+    ),
+];
+
+pub(in crate::file) const RESOURCES: &[Key] = &[
+    may("cpus", Kind::Decimal, "CPUs, e.g. 0.5."),
+    may("memory", Kind::Number(0, i64::MAX), "Bytes of memory."),
+    may("pids", Kind::Number(0, i64::MAX), "Processes and threads."),
+];
+
+pub(in crate::file) const CHAIN: &[Key] = &[must(
+    "file",
+    Kind::Text,
+    "The chain's file, beside the file that names it.",
+)];
+
+const FROM: Key = must("from", Kind::Text, "The container that sends.");
+const TO: Key = must(
+    "to",
+    Kind::Text,
+    "A container, or an address in the sender's network.",
+);
+const WITH: Key = must("traffic", Kind::Traffic, "tcp/80, udp/53 or icmp.");
+
+const SIGNALS: &[&str] = &[
+    "KILL", "TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "STOP", "CONT",
+];
+const AGENT: Key = may("agent", Kind::Text, "The agent of this node.");
+const NODE_NAME: Key = may("node", Kind::Text, "This node.");
+const CONTAINER_NAME: Key = may("container", Kind::Text, "This container, TENANT/NAME.");
+
+/// What a step does: exactly one of these keys.
+pub(in crate::file) const STEP_KINDS: &[Key] = &[
+    may(
+        "reach",
+        Kind::Table(&[
+            FROM,
+            TO,
+            WITH,
+            may(
+                "via",
+                Kind::Texts,
+                "Hops that the packet must pass, in order.",
+            ),
+        ]),
+        "An answer comes back.",
+    ),
+    may(
+        "blocked",
+        Kind::Table(&[
+            FROM,
+            TO,
+            WITH,
+            must(
+                "by",
+                Kind::Text,
+                "The hop that takes the packet in and keeps it.",
+            ),
+        ]),
+        "No answer comes: a hop kept the packet.",
+    ),
+    may(
+        "dropped",
+        Kind::Table(&[
+            FROM,
+            TO,
+            WITH,
+            must("reason", Kind::Text, "The drop reason's name."),
+        ]),
+        "No answer comes: a node dropped the packet.",
+    ),
+    may(
+        "isolated",
+        Kind::Pair,
+        "Nothing sent in one network is answered from the other.",
+    ),
+    may(
+        "link",
+        Kind::Table(&[
+            must("between", Kind::Pair, "Its ends."),
+            must("state", Kind::Word(&["up", "down"]), "What it becomes."),
+        ]),
+        "A link is set up or down.",
+    ),
+    may(
+        "run",
+        Kind::Table(&[
+            NODE_NAME,
+            CONTAINER_NAME,
+            must("command", Kind::Texts, "The program and its arguments."),
+            may(
+                "exit",
+                Kind::Number(0, 255),
+                "The exit code that it ends with; 0 without it.",
+            ),
+            may("text", Kind::Text, "What its output has in it."),
+        ]),
+        "A command on a node or in a container ends as told.",
+    ),
+    may(
+        "kill",
+        Kind::Table(&[
+            AGENT,
+            NODE_NAME,
+            CONTAINER_NAME,
+            may("signal", Kind::Word(SIGNALS), "KILL without it."),
+        ]),
+        "A signal to an agent, to a container's first process, or the end of a node.",
+    ),
+    may(
+        "start",
+        Kind::Table(&[AGENT, CONTAINER_NAME]),
+        "What an earlier step killed runs again.",
+    ),
+    may(
+        "pause",
+        Kind::Table(&[AGENT, NODE_NAME, CONTAINER_NAME]),
+        "All its processes stop and stay.",
+    ),
+    may(
+        "resume",
+        Kind::Table(&[AGENT, NODE_NAME, CONTAINER_NAME]),
+        "The end of a pause.",
+    ),
+    may(
+        "wait",
+        Kind::Table(&[
+            NODE_NAME,
+            CONTAINER_NAME,
+            may(
+                "state",
+                Kind::Text,
+                "Of a node: ready or lost. Of a container: running, exited, ...",
+            ),
+            may("time", Kind::Duration, "Just this long."),
+        ]),
+        "Until something holds, or for a time.",
+    ),
+    may(
+        "apply",
+        Kind::Table(&[must("file", Kind::Text, "A chain file or a site file.")]),
+        "A file is applied; its containers run and its chains steer.",
+    ),
+    may(
+        "traffic",
+        Kind::Table(&[
+            must("name", Kind::Text, "The stream's name."),
+            may("from", Kind::Text, "Begin: the container that sends."),
+            may(
+                "to",
+                Kind::Text,
+                "Begin: a container, or an address in the sender's network.",
+            ),
+            may("traffic", Kind::Traffic, "Begin: udp/PORT."),
+            may(
+                "rate",
+                Kind::Number(1, 100_000),
+                "Begin: datagrams a second; 100 without it.",
+            ),
+            may("duration", Kind::Duration, "Begin: how long it goes on."),
+            may(
+                "lost",
+                Kind::Number(0, i64::MAX),
+                "Judge: at most so many without answer.",
+            ),
+            may(
+                "gap",
+                Kind::Duration,
+                "Judge: the longest time without an answer.",
+            ),
+        ]),
+        "A stream in the background begins, or one that began is judged.",
+    ),
+];
+
+pub(in crate::file) const WITHIN: Key = may(
+    "within",
+    Kind::Duration,
+    "By when it must hold; 10s without it.",
+);
