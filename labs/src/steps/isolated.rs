@@ -63,18 +63,30 @@ fn one_way(running: &Running, from: &NetworkRef, to: &NetworkRef) -> Result<usiz
                 address,
             };
             let (verdict, answer) = question.put(running, from, &container.name)?;
-            if verdict != Verdict::Apart {
-                return Err(format!(
-                    "expected: {asker} gets nothing from {} ({address}); seen: {}{}; \
-                     look at: weft trace live {asker} {address} {traffic}",
-                    container.name,
-                    probe::words(&answer),
-                    verdict.words()
-                ));
-            }
+            told(asker, &container.name, address, traffic, verdict, &answer)?;
         }
     }
     Ok(probes)
+}
+
+/// The sentence of a probe that was not apart.
+fn told(
+    asker: &ContainerRef,
+    other: &ContainerRef,
+    address: &str,
+    traffic: Probe,
+    verdict: Verdict,
+    answer: &Answer,
+) -> Result<(), String> {
+    if verdict == Verdict::Apart {
+        return Ok(());
+    }
+    Err(format!(
+        "expected: {asker} gets nothing from {other} ({address}); seen: {}{}; \
+         look at: weft trace live {asker} {address} {traffic}",
+        probe::words(answer),
+        verdict.words()
+    ))
 }
 
 /// What is sent.
@@ -272,6 +284,26 @@ mod tests {
     fn two_that_say_the_same_are_not_taken_for_apart() {
         assert_eq!(judge(&says(""), Some(""), ""), Verdict::Unclear);
         assert_eq!(judge(&says("a"), Some("a"), "a"), Verdict::Unclear);
+    }
+
+    #[test]
+    fn an_answer_from_the_other_network_is_told() {
+        let (asker, other) = ("red/a".parse().unwrap(), "blue/b".parse().unwrap());
+        let told = |verdict| {
+            let traffic = "tcp/80".parse().unwrap();
+            told(&asker, &other, "10.0.0.9", traffic, verdict, &says("b 01"))
+        };
+        assert_eq!(told(Verdict::Apart), Ok(()));
+        assert_eq!(
+            told(Verdict::Reached).unwrap_err(),
+            "expected: red/a gets nothing from blue/b (10.0.0.9); seen: an answer from b; \
+             look at: weft trace live red/a 10.0.0.9 tcp/80"
+        );
+        assert!(
+            told(Verdict::Unclear)
+                .unwrap_err()
+                .contains("it counted one more")
+        );
     }
 
     #[test]

@@ -25,3 +25,18 @@ fn judge([a, b]: &[NodeName; 2], state: LinkState, seen: &str) -> String {
         "expected: link {a} to {b} is set {state}; seen: {seen}; look at: ip -d link on {a} and {b}"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_cannot_be_set_is_told() {
+        let between = ["n1".parse().unwrap(), "n2".parse().unwrap()];
+        assert_eq!(
+            judge(&between, LinkState::Down, "no such link"),
+            "expected: link n1 to n2 is set down; seen: no such link; \
+             look at: ip -d link on n1 and n2"
+        );
+    }
+}
