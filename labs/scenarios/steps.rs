@@ -9,6 +9,8 @@ use crate::machine::Traces;
 const STEPS: &str = include_str!("topologies/steps.toml");
 const MORE: &str = include_str!("topologies/steps-more.toml");
 const BROKEN: &str = include_str!("topologies/steps-broken.toml");
+const MACHINES: &str = include_str!("topologies/steps-machines.toml");
+const MACHINES_MORE: &str = include_str!("topologies/steps-machines-more.toml");
 const GUARD: &str = include_str!("../topologies/web-guard.toml");
 
 /// Runs a lab from a folder with the files that its steps apply.
@@ -16,6 +18,7 @@ fn run(folder: &Path, source: &str, name: &str, more: &[&str]) -> Output {
     let write = |file: &str, text: &str| std::fs::write(folder.join(file), text).expect(file);
     write("lab.toml", source);
     write("more.toml", MORE);
+    write("steps-machines-more.toml", MACHINES_MORE);
     write("web-guard.toml", GUARD);
     write("green.toml", &GUARD.replace("\"red\"", "\"green\""));
     let file = folder.join("lab.toml");
@@ -28,14 +31,24 @@ fn run(folder: &Path, source: &str, name: &str, more: &[&str]) -> Output {
 
 #[test]
 fn each_kind_of_step_does_what_it_says_and_leaves_nothing() {
+    all_pass("steps", STEPS);
+}
+
+/// Needs `qemu-system-x86_64`.
+#[test]
+fn the_steps_that_hurt_a_lab_do_so_inside_virtual_machines_too() {
+    all_pass("inside", MACHINES);
+}
+
+fn all_pass(stem: &str, source: &str) {
     let _machine = machine();
     let folder = tempfile::tempdir().unwrap();
-    let name = unique("steps");
+    let name = unique(stem);
     let before = Traces::now(&name);
-    let output = run(folder.path(), STEPS, &name, &[]);
+    let output = run(folder.path(), source, &name, &[]);
     let said = text(&output);
     assert!(output.status.success(), "{said}");
-    let steps = STEPS.matches("[[step]]").count();
+    let steps = source.matches("[[step]]").count();
     let all = format!("{steps} of {steps} steps passed");
     assert!(said.contains(&all), "{said}");
     assert_eq!(Traces::now(&name), before);

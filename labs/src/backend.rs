@@ -18,7 +18,7 @@ use crate::file::LabFile;
 use crate::journal::Journal;
 use crate::node::Node;
 use crate::place::Place;
-use crate::processes::Process;
+use crate::processes::{Process, Seen, Whose};
 use crate::underlay::{NetOp, Wire};
 
 mod namespaces;
@@ -86,7 +86,13 @@ pub(crate) trait Carrier: fmt::Debug + Send + Sync {
     /// Whether what [`Carrier::spawn`] started still runs.
     fn runs(&self, process: Process) -> bool;
 
-    /// Signals what [`Carrier::spawn`] started.
+    /// The processes on the node that [`Carrier::spawn`] and its agents started.
+    fn look(&self, whose: &Whose) -> Result<Vec<Seen>, LabError>;
+
+    /// A file below `/proc/PID` of a process that was found by [`Carrier::look`].
+    fn proc(&self, process: Process, file: &str) -> Result<String, LabError>;
+
+    /// Signals what [`Carrier::spawn`] started or [`Carrier::look`] found.
     fn signal(&self, process: Process, signal: Signal) -> Result<(), LabError>;
 
     /// Lets the node read a file of this machine; its path there. Files of one folder stay in one folder.

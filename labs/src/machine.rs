@@ -183,6 +183,14 @@ impl Machine {
             .map_err(|cause| self.failed(format!("{from} cannot be read: {cause}")))
     }
 
+    /// A file of the machine as text.
+    pub(crate) fn read(&self, path: &str) -> Result<String, LabError> {
+        let mut bytes = Vec::new();
+        client::read(&self.folder, path, &mut bytes, ANSWER_WITHIN)
+            .map_err(|cause| self.failed(format!("{path} cannot be read: {cause}")))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     /// Starts a program inside, in the background; its number there.
     pub(crate) fn spawn(&self, argv: &[String]) -> Result<i32, LabError> {
         let request = Request::Spawn {

@@ -7,12 +7,17 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+mod look;
+
+pub(crate) use look::{Seen, Whose, look};
 
 /// How often a condition on processes is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// A process by number and start time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Process {
     pub(crate) pid: i32,
     /// Clock ticks since boot (proc(5), field 22 of stat).

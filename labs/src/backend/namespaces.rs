@@ -13,7 +13,7 @@ use crate::command::{self, Lines};
 use crate::error::LabError;
 use crate::journal::{Entry, Journal, SWITCH};
 use crate::place::Place;
-use crate::processes::Process;
+use crate::processes::{self, Process, Seen, Whose};
 use crate::underlay::{self, NetOp, Wire};
 use crate::{enter, holder};
 
@@ -80,6 +80,16 @@ impl Carrier for Namespaces {
 
     fn runs(&self, process: Process) -> bool {
         process.is_alive()
+    }
+
+    fn look(&self, whose: &Whose) -> Result<Vec<Seen>, LabError> {
+        // This machine sees the processes of its namespaces.
+        Ok(processes::look(whose))
+    }
+
+    fn proc(&self, process: Process, file: &str) -> Result<String, LabError> {
+        let path = format!("/proc/{}/{file}", process.pid);
+        std::fs::read_to_string(&path).map_err(LabError::io("read", path))
     }
 
     fn signal(&self, process: Process, signal: Signal) -> Result<(), LabError> {

@@ -4,17 +4,20 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::{AnyCarrier, Carrier, Start};
 use nix::sys::signal::Signal;
 
+use crate::cancel::Cancel;
+use crate::command;
 use crate::error::LabError;
 use crate::journal::{Entry, Journal, SWITCH};
 use crate::machine::protocol::Request;
 use crate::machine::segment::{self, Join};
 use crate::machine::{self, Accelerator, Card, Kernel, Machine, Spec, guest};
 use crate::place::Place;
-use crate::processes::Process;
+use crate::processes::{Process, Seen, Whose};
 use crate::underlay::{NetOp, Wire};
 
 /// Said of a command that a machine cannot run.
@@ -24,6 +27,9 @@ pub(crate) const LACKS_PROGRAMS: &str =
 const BROUGHT: &str = "/var/lib/weft-lab";
 /// The node's state, inside.
 const STATE: &str = "/var/lib/weft";
+
+/// How long a machine may take to start weft and look at its processes, without acceleration.
+const LOOK_WITHIN: Duration = Duration::from_secs(20);
 
 /// The machine of one node.
 #[derive(Debug)]
@@ -54,9 +60,30 @@ impl Carrier for Virtual {
         Ok(Process { pid, start: 0 })
     }
 
+    fn look(&self, whose: &Whose) -> Result<Vec<Seen>, LabError> {
+        let failed = |cause: String| {
+            LabError::failed(
+                format!("machine {}", self.0.name),
+                format!("its processes cannot be seen: {cause}"),
+                "its console and its log are beside its sockets; `weft lab inspect` names the folder",
+            )
+        };
+        let whose = serde_json::to_string(whose).map_err(|e| failed(e.to_string()))?;
+        let line = [guest::PROGRAM, guest::WORD, guest::LOOK, &whose];
+        let deadline = Instant::now() + LOOK_WITHIN;
+        let output = command::run(self.0.command(&line), deadline, &Cancel::never())
+            .map_err(|e| failed(e.to_string()))?;
+        serde_json::from_str(&output.stdout).map_err(|_| failed(output.words()))
+    }
+
+    fn proc(&self, process: Process, file: &str) -> Result<String, LabError> {
+        self.0.read(&format!("/proc/{}/{file}", process.pid))
+    }
+
     fn runs(&self, process: Process) -> bool {
         let ask = Request::Signal {
             pid: process.pid,
+            start: process.start,
             signal: 0,
         };
         // A machine that does not answer is no proof that its agent has ended.
@@ -66,6 +93,7 @@ impl Carrier for Virtual {
     fn signal(&self, process: Process, signal: Signal) -> Result<(), LabError> {
         let ask = Request::Signal {
             pid: process.pid,
+            start: process.start,
             signal: signal as i32,
         };
         self.0.ask(&ask).map(drop)

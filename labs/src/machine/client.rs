@@ -173,12 +173,22 @@ pub(crate) fn put(
 /// Copies a file of the machine out; how many bytes.
 pub(crate) fn get(folder: &Path, from: &str, to: &Path, within: Duration) -> Result<u64, String> {
     let mut file = File::create(to).map_err(|e| format!("{}: {e}", to.display()))?;
+    read(folder, from, &mut file, within)
+}
+
+/// Reads a file of the machine; how many bytes.
+pub(crate) fn read(
+    folder: &Path,
+    from: &str,
+    to: &mut impl Write,
+    within: Duration,
+) -> Result<u64, String> {
     let request = Request::Get {
         path: from.to_owned(),
     };
     number(
         Session::open(folder, &request, Some(within))
-            .and_then(|mut session| session.finish(|_, bytes| file.write_all(bytes))),
+            .and_then(|mut session| session.finish(|_, bytes| to.write_all(bytes))),
     )
 }
 

@@ -19,12 +19,15 @@ pub(crate) use init::PROGRAM;
 
 /// The hidden word of the command line.
 pub const WORD: &str = "lab-guest";
+/// After it: look at processes.
+pub(crate) const LOOK: &str = "look";
 
-/// `lab-guest` as process 1, then itself again as `lab-guest serve`.
+/// `lab-guest` as process 1, then itself again as `lab-guest serve`; for questions `lab-guest look WHOSE`.
 pub fn main(args: &[String]) -> ! {
     let done = match args {
         [] if std::process::id() == 1 => first(),
         [life] if life == "serve" && std::process::id() != 1 => serve::run(),
+        [word, whose] if word == LOOK => look(whose),
         _ => Err(anyhow::anyhow!(
             "`weft {WORD}` is process 1 of a lab's virtual machine; it is not for people"
         )),
@@ -49,4 +52,12 @@ fn first() -> anyhow::Result<()> {
         .spawn()
         .context("start the server")?;
     init::reap_until(server.id() as i32)
+}
+
+/// Prints the processes that a question of the engine means.
+fn look(whose: &str) -> anyhow::Result<()> {
+    let whose = serde_json::from_str(whose).context("whose processes")?;
+    let seen = crate::processes::look(&whose);
+    println!("{}", serde_json::to_string(&seen)?);
+    Ok(())
 }

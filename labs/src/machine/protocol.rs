@@ -159,10 +159,12 @@ pub(crate) enum Request {
         /// Which.
         path: String,
     },
-    /// Signal a process that [`Request::Spawn`] started; the answer is 0 if it has ended, else 1.
+    /// Signal a process; the answer is 0 if it has ended, else 1.
     Signal {
         /// Its number in the machine.
         pid: i32,
+        /// When it started, in clock ticks since the machine's boot; 0: whoever has the number.
+        start: u64,
         /// By number; 0 only asks whether it is there.
         signal: i32,
     },

@@ -1,6 +1,7 @@
 //! `apply`: a chain or site file is applied; it holds when its containers run and its chains steer.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -9,6 +10,7 @@ use super::{Attempt, until, wait};
 use crate::cancel::Cancel;
 use crate::engine::Running;
 use crate::file::{AppliedFile, Condition};
+use crate::node::Node;
 
 pub(super) fn run(
     running: &mut Running,
@@ -51,14 +53,31 @@ pub(super) fn write_and_apply(
     for (name, text) in files {
         std::fs::write(folder.join(name), text).map_err(cannot)?;
     }
-    let site = folder.join("site.toml").to_string_lossy().into_owned();
+    let site = folder.join("site.toml");
     // The last attempt too is let to its answer, so that a refusal is told and not a lack of time.
     let left = deadline.saturating_duration_since(Instant::now());
     let within = left.max(wait::ASK_WITHIN);
     let changes = wait::ask_any(running, |node| {
-        node.weft_json(&["apply", "-f", &site, "--json"], within)
+        let there = bring(node, &folder, files)?;
+        node.weft_json(&["apply", "-f", &there, "--json"], within)
     });
-    judge_applied(changes.map(|changes| changes.len()), &site)
+    judge_applied(
+        changes.map(|changes| changes.len()),
+        &site.to_string_lossy(),
+    )
+}
+
+/// Lets a node read the files; where its `site.toml` is.
+fn bring(node: &Node, folder: &Path, files: &BTreeMap<String, String>) -> Attempt {
+    let mut site = String::new();
+    for name in files.keys() {
+        let brought = node.carrier.bring(&folder.join(name));
+        let there = brought.map_err(|e| e.to_string().replace('\n', "; "))?;
+        if name == "site.toml" {
+            site = there;
+        }
+    }
+    Ok(site)
 }
 
 fn judge_applied(changes: Result<usize, String>, site: &str) -> Attempt {

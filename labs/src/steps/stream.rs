@@ -50,12 +50,18 @@ pub(super) fn begin(
     let address = address_of(running, &stream.to)
         .ok_or_else(|| format!("expected: an address of {}; seen: none", stream.to))?;
     let from = stream.from.to_string();
-    let Some(first) = subject::first_of(running, &from) else {
+    let sender = subject::container(running, &from)?;
+    let Some(first) = sender.first() else {
         return Err(format!(
             "expected: {from} runs; seen: no process of it; look at: weft ps"
         ));
     };
-    let before = datagrams(first.pid)?;
+    let count = || {
+        // Without IPv6 there is no file snmp6.
+        let ipv6 = sender.proc(first, "net/snmp6").unwrap_or_default();
+        datagrams(&sender.proc(first, "net/snmp")?, &ipv6)
+    };
+    let before = count()?;
     let (traffic, rate) = (stream.traffic.to_string(), stream.rate.to_string());
     let duration = format!("{}ms", stream.duration.as_millis());
     let stragglers = format!("{}ms", STRAGGLERS.as_millis());
@@ -89,23 +95,17 @@ pub(super) fn begin(
         report: None,
     };
     streams.0.insert(stream.name.clone(), background);
-    until(deadline, cancel, || {
-        judge_begun(stream, before, datagrams(first.pid)?)
-    })
+    until(deadline, cancel, || judge_begun(stream, before, count()?))
 }
 
 /// UDP datagrams of a network namespace: out and in.
 type Datagrams = (u64, u64);
 
-fn datagrams(pid: i32) -> Result<Datagrams, String> {
-    let cannot = |e: std::io::Error| format!("the counters of process {pid}: {e}");
-    let text = std::fs::read_to_string(format!("/proc/{pid}/net/snmp")).map_err(cannot)?;
-    let (sent, received) = udp_of(&text).ok_or("the counters have no line Udp")?;
-    // Without IPv6 there is no such file.
-    let text = std::fs::read_to_string(format!("/proc/{pid}/net/snmp6")).unwrap_or_default();
+fn datagrams(ipv4: &str, ipv6: &str) -> Result<Datagrams, String> {
+    let (sent, received) = udp_of(ipv4).ok_or("the counters have no line Udp")?;
     Ok((
-        sent + field6(&text, "Udp6OutDatagrams"),
-        received + field6(&text, "Udp6InDatagrams"),
+        sent + field6(ipv6, "Udp6OutDatagrams"),
+        received + field6(ipv6, "Udp6InDatagrams"),
     ))
 }
 

@@ -1,7 +1,6 @@
 //! `kill`, `start`, `pause`, `resume`: the processes of an agent, a container or a node.
 //!
-//! Processes are found from outside: an agent by the journal, a container's by their cgroup, a node's by their descent from
-//! its holder. Never: signals a process that is not of this lab.
+//! Owns: what is done to them and what must be seen then. `found` finds them. Never: asks them for anything.
 
 use std::time::Instant;
 
@@ -9,11 +8,15 @@ use nix::sys::signal::Signal;
 
 use super::{Attempt, until, wait};
 use crate::cancel::Cancel;
-use crate::cgroups;
 use crate::engine::{self, Running};
 use crate::file::{Condition, Subject};
 use crate::journal::{Entry, Journal};
 use crate::processes::Process;
+
+mod found;
+
+pub(super) use found::container;
+use found::{Found, find, keeper};
 
 /// What earlier steps did to the lab, for the steps that undo it.
 #[derive(Debug, Default)]
@@ -37,21 +40,20 @@ pub(super) fn kill(
     deadline: Instant,
     cancel: &Cancel,
 ) -> Attempt {
+    let found = match what {
+        Subject::Node(name) => keeper(running, name.as_str())?,
+        _ => find(running, what)?,
+    };
     let processes = match what {
         // With the first process of a namespace end all others.
-        Subject::Container(name) => first_of(running, &name.to_string()).into_iter().collect(),
-        Subject::Node(name) => running
-            .node(name.as_str())
-            .map(|node| node.carrier.keeper())
-            .into_iter()
-            .collect(),
-        Subject::Agent(_) => processes_of(running, what),
+        Subject::Container(_) => found.first().into_iter().collect(),
+        _ => found.processes(),
     };
     if processes.is_empty() {
         return Err(not_there(running, what));
     }
     for process in &processes {
-        process.signal(signal);
+        found.signal(*process, signal)?;
     }
     if let Subject::Node(name) = what {
         hurt.ended.push(name.to_string());
@@ -61,7 +63,7 @@ pub(super) fn kill(
         return Ok(format!("{signal} sent to {numbers}"));
     }
     until(deadline, cancel, || {
-        let alive = processes.iter().filter(|p| p.is_alive()).count();
+        let alive = found.again()?.still(&processes);
         gone(running, what, signal, alive).map(|()| format!("{numbers} ended"))
     })
 }
@@ -96,7 +98,7 @@ pub(super) fn start(
 ) -> Attempt {
     match what {
         Subject::Agent(name) | Subject::Node(name) => {
-            let alive = processes_of(running, what).len();
+            let alive = find(running, what)?.seen.len();
             let lost = hurt.ended.iter().any(|ended| ended == name.as_str());
             may_start(what, alive, lost, &look(running, what))?;
             let index = running.nodes.iter().position(|n| n.name == name.as_str());
@@ -105,7 +107,7 @@ pub(super) fn start(
             wait::until_holds(running, &Condition::Ready(name.clone()), deadline, cancel)
         }
         Subject::Container(name) => {
-            let running_already = first_of(running, &name.to_string()).is_some();
+            let running_already = find(running, what)?.first().is_some();
             may_start(
                 what,
                 usize::from(running_already),
@@ -160,7 +162,7 @@ pub(super) fn resume(
     deadline: Instant,
     cancel: &Cancel,
 ) -> Attempt {
-    let before = count(&processes_of(running, what));
+    let before = count(&find(running, what)?);
     if before.alive > 0 && before.stopped == 0 {
         return Err(format!(
             "expected: {what} is paused; seen: all its {} processes go on; look at: {}",
@@ -180,14 +182,14 @@ fn signal_all(
     cancel: &Cancel,
 ) -> Attempt {
     until(deadline, cancel, || {
-        let processes = processes_of(running, what);
-        if processes.is_empty() {
+        let found = find(running, what)?;
+        if found.seen.is_empty() {
             return Err(not_there(running, what));
         }
-        for process in &processes {
-            process.signal(signal);
+        for process in found.processes() {
+            found.signal(process, signal)?;
         }
-        let count = count(&processes_of(running, what));
+        let count = count(&found.again()?);
         judge_pause(what, signal, count, &look(running, what))
     })
 }
@@ -205,14 +207,10 @@ fn judge_pause(what: &Subject, signal: Signal, count: Count, look: &str) -> Atte
     ))
 }
 
-fn count(processes: &[Process]) -> Count {
-    let stopped = |process: &&Process| {
-        // proc(5): the first field after the name; T is stopped.
-        stat(process.pid).is_some_and(|stat| stat.starts_with('T'))
-    };
+fn count(found: &Found<'_>) -> Count {
     Count {
-        alive: processes.iter().filter(|p| p.is_alive()).count(),
-        stopped: processes.iter().filter(stopped).count(),
+        alive: found.seen.len(),
+        stopped: found.seen.iter().filter(|seen| seen.stopped).count(),
     }
 }
 
@@ -236,90 +234,6 @@ pub(super) fn look(running: &Running, what: &Subject) -> String {
         }
         Subject::Container(name) => format!("weft ps, weft logs {name}"),
     }
-}
-
-/// All processes of it that are alive.
-fn processes_of(running: &Running, what: &Subject) -> Vec<Process> {
-    match what {
-        Subject::Agent(name) => engine::agent_of(&running.place, name.as_str())
-            .filter(|agent| agent.is_alive())
-            .into_iter()
-            .collect(),
-        Subject::Container(name) => in_cgroup(running, &name.to_string()),
-        Subject::Node(name) => running
-            .node(name.as_str())
-            .map(|node| below(node.carrier.keeper().pid))
-            .unwrap_or_default(),
-    }
-}
-
-/// All processes of this machine.
-fn all() -> Vec<i32> {
-    std::fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .filter_map(Result::ok)
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect()
-}
-
-/// The fields of a process's stat after its name.
-fn stat(pid: i32) -> Option<String> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    Some(stat[stat.rfind(')')? + 1..].trim_start().to_owned())
-}
-
-/// The processes that descend from this one, by their parents' numbers.
-fn below(top: i32) -> Vec<Process> {
-    let parents: Vec<(i32, i32)> = all()
-        .into_iter()
-        .filter_map(|pid| {
-            let parent = stat(pid)?.split_whitespace().nth(1)?.parse().ok()?;
-            Some((pid, parent))
-        })
-        .collect();
-    let mut found = vec![top];
-    let mut next = 0;
-    while next < found.len() {
-        let parent = found[next];
-        found.extend(parents.iter().filter(|(_, p)| *p == parent).map(|(p, _)| p));
-        next += 1;
-    }
-    found.into_iter().skip(1).filter_map(Process::of).collect()
-}
-
-/// The processes of a container, on whatever node it is: they are in its cgroup.
-fn in_cgroup(running: &Running, container: &str) -> Vec<Process> {
-    let name = container.replace('/', ".");
-    let parent = cgroups::parent_of(&running.lab.name);
-    let ends: Vec<String> = running
-        .nodes
-        .iter()
-        .map(|node| format!("/{parent}/{}/{name}", node.name))
-        .collect();
-    all()
-        .into_iter()
-        .filter(|pid| {
-            std::fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| {
-                text.lines()
-                    .any(|line| ends.iter().any(|end| line.ends_with(end)))
-            })
-        })
-        .filter_map(Process::of)
-        .collect()
-}
-
-/// The first process of a container: number 1 of its namespace.
-pub(super) fn first_of(running: &Running, container: &str) -> Option<Process> {
-    in_cgroup(running, container).into_iter().find(|process| {
-        std::fs::read_to_string(format!("/proc/{}/status", process.pid)).is_ok_and(|status| {
-            status
-                .lines()
-                .find_map(|line| line.strip_prefix("NSpid:"))
-                .and_then(|numbers| numbers.split_whitespace().last())
-                == Some("1")
-        })
-    })
 }
 
 #[cfg(test)]
@@ -374,24 +288,5 @@ mod tests {
             "expected: none of container red/a's processes stopped; seen: 1 of 2; look at: weft ps"
         );
         assert!(judge(Signal::SIGSTOP, 0, 0).is_err());
-    }
-
-    #[test]
-    fn descendants_are_found_by_their_parents() {
-        let mut child = std::process::Command::new("sh")
-            .args(["-c", "sleep 60 & echo; read x"])
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = [0];
-        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut line).unwrap();
-        let found = below(child.id() as i32);
-        for process in &found {
-            process.signal(Signal::SIGKILL);
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert_eq!(found.len(), 1);
     }
 }

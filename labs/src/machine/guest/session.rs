@@ -21,6 +21,7 @@ use nix::unistd::Pid;
 
 use super::serve::{Group, Port, Session, done, log_line, send};
 use crate::machine::protocol::{FRAME_MAX, Kind, Reply, Request, Window};
+use crate::processes::Process;
 use crate::underlay::{self, NetOp};
 
 /// A shell's way to say that a program could not be started.
@@ -34,7 +35,7 @@ pub(super) fn run(session: Session, request: Request) -> Reply {
         Request::Dial { path } => dial(session, Path::new(&path)),
         Request::Put { path, mode } => put(&session, Path::new(&path), mode),
         Request::Get { path } => get(&session, Path::new(&path)),
-        Request::Signal { pid, signal } => signal_to(pid, signal),
+        Request::Signal { pid, start, signal } => signal_to(Process { pid, start }, signal),
         Request::Net { ops } => net(&ops),
         Request::Clock { now } => set_clock(now),
         Request::PowerOff => {
@@ -209,12 +210,15 @@ fn get(session: &Session, path: &Path) -> anyhow::Result<u64> {
     }
 }
 
-fn signal_to(pid: i32, signal: i32) -> anyhow::Result<u64> {
+fn signal_to(process: Process, signal: i32) -> anyhow::Result<u64> {
     let signal = match signal {
         0 => None,
         number => Some(Signal::try_from(number)?),
     };
-    match kill(Pid::from_raw(pid), signal) {
+    if process.start != 0 && !process.is_alive() {
+        return Ok(0);
+    }
+    match kill(Pid::from_raw(process.pid), signal) {
         Ok(()) => Ok(1),
         Err(Errno::ESRCH) => Ok(0),
         Err(error) => Err(error.into()),
