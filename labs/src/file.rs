@@ -13,6 +13,7 @@ use crate::error::LabError;
 use crate::site::{self, LoadChain, SITE_TABLES, Site};
 use crate::tables::{Tables, read_document, span_of};
 
+mod changes;
 mod lab;
 mod links;
 mod machines;
@@ -21,12 +22,15 @@ mod schema;
 mod shape;
 mod steps;
 mod traffic;
+mod units;
 
+pub use changes::Changes;
 pub use links::Link;
 pub use machines::MachineTable;
 pub use schema::schema;
+pub(crate) use steps::ends;
 pub use steps::{
-    AppliedFile, Condition, LinkState, Machine, Step, StepKind, Stream, Subject, Target,
+    AppliedFile, Condition, LinkChange, LinkState, Machine, Step, StepKind, Stream, Subject, Target,
 };
 pub use traffic::Probe;
 
@@ -41,6 +45,8 @@ pub struct LabFile {
     pub backend: Backend,
     /// `[lab] lease_ttl`: how long a node without sign of life counts as there.
     pub lease_ttl: Option<Duration>,
+    /// `[lab] seed`: of all chance on its links.
+    pub seed: u64,
     /// The nodes, `count` resolved, in order.
     pub nodes: Vec<NodeName>,
     /// The virtual machines of the nodes, in the same order.
@@ -90,7 +96,7 @@ impl LabFile {
             known.with_nodes(&nodes);
         }
         let all_nodes = whole.then_some(nodes.as_slice());
-        let links = links::read(tables.take("link"), all_nodes, &mut mistakes);
+        let mut links = links::read(tables.take("link"), all_nodes, &mut mistakes);
         let placed: Vec<_> = tables.peek("container");
         let chains = tables.peek("chain").len();
         let site = site::parse_tables(&mut tables, &mut mistakes, load);
@@ -102,12 +108,16 @@ impl LabFile {
             known.with_hops(&site);
         }
         let steps = steps::read(&tables.take("step"), known, load, &mut mistakes);
+        for link in &mut links {
+            link.relayed |= steps.iter().any(|step| step.kind.changes(link));
+        }
         match (lab, mistakes.is_empty()) {
             (Some(lab), true) => Ok(LabFile {
                 file: name.to_owned(),
                 name: lab.name,
                 backend,
                 lease_ttl: lab.lease_ttl,
+                seed: lab.seed,
                 nodes,
                 machines,
                 links,

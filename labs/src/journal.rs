@@ -28,7 +28,7 @@ pub(crate) enum Entry {
     },
     /// A holder: with it go its namespaces, mounts, links, pins and processes.
     Holder {
-        /// The node, or [`SWITCH`] for the underlay.
+        /// The node, or [`SWITCH`], or [`RELAY`].
         node: String,
     },
     /// A holder that has said its process number.
@@ -62,6 +62,13 @@ pub(crate) enum Entry {
 
 /// The node name of the holder of the underlay's namespace.
 pub(crate) const SWITCH: &str = "(underlay)";
+/// The node name of the relay.
+pub(crate) const RELAY: &str = "(relay)";
+
+/// Whether a name in the journal is a node's: names of nodes have no brackets.
+pub(crate) fn is_node(name: &str) -> bool {
+    !name.starts_with('(')
+}
 
 /// The journal, open for writing.
 #[derive(Debug)]

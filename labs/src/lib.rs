@@ -4,7 +4,7 @@
 //! - `builtin`: the topologies that go by name.
 //! - `holder`, `enter`: the namespaces of a node, kept by a small process, and the way into them.
 //! - `journal`, `place`, `processes`, `cgroups`: what a lab owns on the machine, so that it can be removed.
-//! - `machine`: virtual machines: kernel, initramfs, QEMU, the guest's side, segments between them.
+//! - `machine`: virtual machines: kernel, initramfs, QEMU, the guest's side.
 //! - `underlay`: the segment or the links that join the nodes.
 //! - `backend`: what carries nodes: namespaces or machines, behind one trait.
 //! - `relay`: what joins nodes frame by frame, with delay, loss, rate and cuts.
@@ -65,4 +65,9 @@ pub fn machine_main(args: &[String]) -> ! {
 /// Hidden `weft lab-guest ARGS...`: all arguments after the word. Call it before any thread starts.
 pub fn guest_main(args: &[String]) -> ! {
     machine::guest::main(args)
+}
+
+/// Hidden `weft lab-relay ARGS...`: all arguments after the word. Call it before any thread starts.
+pub fn relay_main(args: &[String]) -> ! {
+    relay::main(args)
 }

@@ -6,7 +6,7 @@
 //! - `guest`: weft as process 1 in the machine. `client`: commands, files and changes from outside.
 //!
 //! Readiness is said by the guest, never slept for. A machine ends with its keeper, and a keeper is found by the lab's
-//! id on its command line, so nothing stays behind. `segment` joins machines.
+//! id on its command line, so nothing stays behind. The relay joins machines.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -25,7 +25,6 @@ mod modules;
 mod program;
 pub(crate) mod protocol;
 mod qemu;
-pub(crate) mod segment;
 
 pub(crate) use accelerator::probe as accelerator;
 pub(crate) use initramfs::write as write_initramfs;

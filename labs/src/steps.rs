@@ -116,7 +116,7 @@ fn run_one(
             dropped::run(running, &flow, reason, deadline, cancel)
         }
         StepKind::Isolated([a, b]) => isolated::run(running, a, b),
-        StepKind::Link { between, state } => link::run(running, between, *state),
+        StepKind::Link { between, change } => link::run(running, between, change),
         StepKind::Run {
             on,
             command,

@@ -16,14 +16,16 @@ use crate::node::Node;
 
 mod ops;
 mod paths;
+mod relayed;
 
 pub(crate) use ops::NetOp;
 pub(crate) use paths::next_hops;
+pub(crate) use relayed::{link_spec, start_relay};
 
 /// MTU of the underlay, as of an ordinary Ethernet.
-const MTU: u32 = 1500;
+pub(crate) const MTU: u32 = 1500;
 /// The bridge of the shared segment.
-const BRIDGE: &str = "underlay";
+pub(crate) const BRIDGE: &str = "underlay";
 /// The first node's last byte; later ones follow.
 const FIRST: u8 = 11;
 
@@ -39,11 +41,15 @@ pub(crate) fn address(index: usize) -> Ipv4Addr {
     Ipv4Addr::new(192, 0, 2, FIRST + index as u8)
 }
 
-/// A link by the indices of its ends, and whether it is up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A link by the indices of its nodes, and whether it is up.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wire {
-    pub(crate) ends: [usize; 2],
+    pub(crate) ends: Vec<usize>,
     pub(crate) up: bool,
+    /// Of the devices at it.
+    pub(crate) mtu: u32,
+    /// Whether the relay makes the devices.
+    pub(crate) relayed: bool,
 }
 
 /// The interface of a node at a link: by order of the file's links.
@@ -55,38 +61,40 @@ pub(crate) fn interface(wires: &[Wire], node: usize, wire: usize) -> String {
     format!("eth{before}")
 }
 
-/// Joins all nodes of these process numbers by a bridge in the namespace of `switch`.
-pub(crate) fn bridge(switch: i32, nodes: &[i32]) -> Result<(), LabError> {
+/// Joins nodes by a bridge in the namespace of `switch`: each by its process number and the name of its device.
+pub(crate) fn bridge(
+    switch: i32,
+    name: &str,
+    mtu: u32,
+    ends: &[(i32, String)],
+) -> Result<(), LabError> {
     blocking(async {
         let switch = netns::of_pid(switch as u32)?;
         let bridge = Netlink::in_netns(&switch)?;
         bridge.set_up("lo").await?;
-        bridge.ensure_bridge(BRIDGE).await?;
-        for (index, node) in nodes.iter().enumerate() {
+        bridge.ensure_bridge(name).await?;
+        for (index, (node, device)) in ends.iter().enumerate() {
             let inside = netns::of_pid(*node as u32)?;
-            let name = format!("port{}", index + 1);
-            let pair = veth(&name, "eth0");
+            let port = format!("{name}-{}", index + 1);
+            let pair = veth(&port, device, mtu);
             bridge.ensure_veth(&pair, Some(inside.as_fd())).await?;
-            bridge.quiet(&name).await?;
-            bridge.set_master(&name, Some(BRIDGE)).await?;
-            bridge.set_up(&name).await?;
+            bridge.quiet(&port).await?;
+            bridge.set_master(&port, Some(name)).await?;
+            bridge.set_up(&port).await?;
         }
         Ok(())
     })
 }
 
-/// Joins the nodes of these process numbers by a pair of devices for each link.
-pub(crate) fn pairs(nodes: &[i32], wires: &[Wire]) -> Result<(), LabError> {
+/// Joins two nodes by a pair of devices: each by its process number and the name of its device.
+pub(crate) fn pair(near: (i32, &str), far: (i32, &str), mtu: u32) -> Result<(), LabError> {
     blocking(async {
-        for (number, wire) in wires.iter().enumerate() {
-            let [a, b] = wire.ends;
-            let near = Netlink::in_netns(netns::of_pid(nodes[a] as u32)?)?;
-            let far = netns::of_pid(nodes[b] as u32)?;
-            let (name, peer) = (interface(wires, a, number), interface(wires, b, number));
-            near.ensure_veth(&veth(&name, &peer), Some(far.as_fd()))
-                .await?;
-        }
-        Ok(())
+        let netlink = Netlink::in_netns(netns::of_pid(near.0 as u32)?)?;
+        let inside = netns::of_pid(far.0 as u32)?;
+        netlink
+            .ensure_veth(&veth(near.1, far.1, mtu), Some(inside.as_fd()))
+            .await
+            .map(drop)
     })
 }
 
@@ -105,7 +113,12 @@ pub(crate) fn configure(nodes: &[Node], wires: &[Wire]) -> Result<(), LabError> 
             }));
             let own = wires.iter().enumerate();
             let own = own.filter(|(_, wire)| wire.ends.contains(&index));
-            ops.extend(own.map(|(number, _)| up(&interface(wires, index, number))));
+            for (number, wire) in own {
+                let device = interface(wires, index, number);
+                let set = up(&device);
+                let mtu = wire.mtu;
+                ops.extend([NetOp::Mtu { device, mtu }, set]);
+            }
         }
         node.carrier.net(&ops)?;
     }
@@ -114,8 +127,8 @@ pub(crate) fn configure(nodes: &[Node], wires: &[Wire]) -> Result<(), LabError> 
 
 /// Sets a link up or down and the routes of all nodes to what then is the shortest way.
 pub(crate) fn set_wire(nodes: &[Node], wires: &[Wire], number: usize) -> Result<(), LabError> {
-    let wire = wires[number];
-    for end in wire.ends {
+    let wire = &wires[number];
+    for &end in &wire.ends {
         let device = interface(wires, end, number);
         let change = if wire.up {
             NetOp::Up { device }
@@ -131,9 +144,8 @@ fn route(nodes: &[Node], wires: &[Wire]) -> Result<(), LabError> {
     for (from, node) in nodes.iter().enumerate() {
         let ways = next_hops(from, nodes.len(), wires).into_iter();
         let ops: Vec<NetOp> = ways
-            .map(|(to, wire)| {
-                let [a, b] = wires[wire].ends;
-                let neighbour = nodes[if a == from { b } else { a }].address;
+            .map(|(to, (wire, neighbour))| {
+                let neighbour = nodes[neighbour].address;
                 let destination = nodes[to].address;
                 NetOp::Route {
                     to: subnet(destination, 32),
@@ -162,13 +174,13 @@ fn has(device: &str, address: Ipv4Addr, len: u8) -> NetOp {
     }
 }
 
-fn veth(name: &str, peer: &str) -> VethSpec {
+fn veth(name: &str, peer: &str, mtu: u32) -> VethSpec {
     VethSpec {
         name: name.to_owned(),
         mac: None,
         peer_name: peer.to_owned(),
         peer_mac: None,
-        mtu: MTU,
+        mtu,
     }
 }
 

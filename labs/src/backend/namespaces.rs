@@ -14,6 +14,7 @@ use crate::error::LabError;
 use crate::journal::{Entry, Journal, SWITCH};
 use crate::place::Place;
 use crate::processes::{self, Process, Seen, Whose};
+use crate::relay::PortSpec;
 use crate::underlay::{self, NetOp, Wire};
 use crate::{enter, holder};
 
@@ -154,13 +155,55 @@ pub(super) fn bring_up(
             ..Namespaces::of(start.place, start.exe, start.id, name, holder)
         }));
     }
-    if wires.is_empty() {
-        let switch = hold(start, SWITCH, "underlay", journal)?;
-        underlay::bridge(switch.pid, &holders)?;
-    } else {
-        underlay::pairs(&holders, wires)?;
-    }
+    join(start, wires, &holders, journal)?;
     Ok(carriers)
+}
+
+/// Joins the nodes of these process numbers: by one bridge, or each link by what serves it best.
+fn join(
+    start: &Start<'_>,
+    wires: &[Wire],
+    holders: &[i32],
+    journal: &mut Journal,
+) -> Result<(), LabError> {
+    let devices = |number: usize| {
+        let ends = wires[number].ends.iter();
+        ends.map(move |&node| (holders[node], underlay::interface(wires, node, number)))
+    };
+    let bridges = wires
+        .iter()
+        .any(|wire| !wire.relayed && wire.ends.len() > 2);
+    if wires.is_empty() || bridges {
+        let switch = hold(start, SWITCH, "underlay", journal)?;
+        if wires.is_empty() {
+            let all = holders.iter().map(|holder| (*holder, "eth0".to_owned()));
+            let all: Vec<_> = all.collect();
+            underlay::bridge(switch.pid, underlay::BRIDGE, underlay::MTU, &all)?;
+        }
+        for (number, wire) in wires.iter().enumerate() {
+            if !wire.relayed && wire.ends.len() > 2 {
+                let (name, ends) = (format!("link{number}"), devices(number).collect::<Vec<_>>());
+                underlay::bridge(switch.pid, &name, wire.mtu, &ends)?;
+            }
+        }
+    }
+    let mut relayed = Vec::new();
+    for (number, wire) in wires.iter().enumerate() {
+        if wire.relayed {
+            let link = start.lab.links.get(number);
+            let port = |node: usize| PortSpec::Tap {
+                netns: format!("/proc/{}/ns/net", holders[node]).into(),
+                device: underlay::interface(wires, node, number),
+            };
+            relayed.push(underlay::link_spec(start.lab, link, &wire.ends, port));
+        } else if let [near, far] = devices(number).collect::<Vec<_>>().as_slice() {
+            underlay::pair((near.0, &near.1), (far.0, &far.1), wire.mtu)?;
+        }
+    }
+    if relayed.is_empty() {
+        return Ok(());
+    }
+    underlay::start_relay(start, relayed, journal)
 }
 
 /// Starts a holder, in the journal before and after.

@@ -1,4 +1,4 @@
-//! Nodes as virtual machines, each with a keeper; one more process passes their packets.
+//! Nodes as virtual machines, each with a keeper; the relay passes their packets.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use nix::sys::signal::Signal;
 use crate::cancel::Cancel;
 use crate::command;
 use crate::error::LabError;
-use crate::journal::{Entry, Journal, SWITCH};
+use crate::journal::{Entry, Journal};
 use crate::machine::protocol::Request;
-use crate::machine::segment::{self, Join};
 use crate::machine::{self, Accelerator, Card, Kernel, Machine, Spec, guest};
 use crate::place::Place;
 use crate::processes::{Process, Seen, Whose};
-use crate::underlay::{NetOp, Wire};
+use crate::relay::{PortSpec, process};
+use crate::underlay::{self, NetOp, Wire};
 
 /// Said of a command that a machine cannot run.
 pub(crate) const LACKS_PROGRAMS: &str =
@@ -130,8 +130,12 @@ pub(super) fn bring_up(
     let kernels = kernels(start)?;
     let accelerator = accelerator(start, &kernels)?;
     let archives = archives(start, &kernels)?;
-    let joins = joins(start.lab.nodes.len(), wires);
-    segment(start, &joins, journal)?;
+    let joins: Vec<Vec<usize>> = if wires.is_empty() {
+        vec![(0..start.lab.nodes.len()).collect()]
+    } else {
+        wires.iter().map(|wire| wire.ends.clone()).collect()
+    };
+    relay(start, &joins, journal)?;
 
     let mut specs = Vec::new();
     for (index, name) in start.lab.nodes.iter().enumerate() {
@@ -220,44 +224,44 @@ fn archives(
     Ok(made)
 }
 
-/// One segment for all, or one of two ends for each wire: the nodes on each, by index.
-fn joins(nodes: usize, wires: &[Wire]) -> Vec<Join> {
-    if wires.is_empty() {
-        return vec![Join((0..nodes).collect())];
-    }
-    wires.iter().map(|wire| Join(wire.ends.to_vec())).collect()
-}
-
-/// The cards of a node, in the order of the segments it is on.
-fn cards(node: usize, joins: &[Join]) -> Vec<Card> {
+/// The cards of a node, in the order of the links it is on.
+fn cards(node: usize, joins: &[Vec<usize>]) -> Vec<Card> {
     let on = joins
         .iter()
         .enumerate()
-        .filter(|(_, join)| join.0.contains(&node));
+        .filter(|(_, join)| join.contains(&node));
     on.enumerate()
         .map(|(card, (join, _))| Card {
-            // Locally administered, as QEMU's own; unique by segment and node.
+            // Locally administered, as QEMU's own; unique by link and node.
             mac: format!("52:54:00:00:{join:02x}:{:02x}", node + 1),
-            local: segment::card_socket(card),
-            remote: format!(
-                "../{}/{}",
-                segment::FOLDER,
-                segment::port_socket(join, node)
-            ),
+            local: card_socket(card),
+            remote: format!("../{}/{}", process::FOLDER, port_socket(join, node)),
         })
         .collect()
 }
 
-fn segment(start: &Start<'_>, joins: &[Join], journal: &mut Journal) -> Result<(), LabError> {
-    journal.write(&Entry::Holder {
-        node: SWITCH.to_owned(),
-    })?;
-    let nodes: Vec<String> = start.lab.nodes.iter().map(ToString::to_string).collect();
-    let folder = start.place.node(segment::FOLDER);
-    let process = segment::start(start.exe, start.id, &folder, &nodes, joins)?;
-    journal.write(&Entry::Started {
-        node: SWITCH.to_owned(),
-        pid: process.pid,
-        start: process.start,
-    })
+/// The socket of a node's card, in its machine's folder.
+fn card_socket(card: usize) -> String {
+    format!("eth{card}.sock")
+}
+
+/// The socket of the relay's end, in the relay's folder.
+fn port_socket(join: usize, node: usize) -> String {
+    format!("{join}-{node}.sock")
+}
+
+/// Starts the relay that joins the machines; its sockets are there when this returns.
+fn relay(start: &Start<'_>, joins: &[Vec<usize>], journal: &mut Journal) -> Result<(), LabError> {
+    let links = joins.iter().enumerate().map(|(number, nodes)| {
+        let link = start.lab.links.get(number);
+        underlay::link_spec(start.lab, link, nodes, |node| {
+            let before = joins[..number].iter().filter(|one| one.contains(&node));
+            let card = card_socket(before.count());
+            PortSpec::Unix {
+                local: port_socket(number, node).into(),
+                remote: format!("../{}/{card}", start.lab.nodes[node]).into(),
+            }
+        })
+    });
+    underlay::start_relay(start, links.collect(), journal)
 }

@@ -111,15 +111,14 @@ pub(crate) fn lab_id() -> Result<String, LabError> {
 }
 
 fn wires_of(lab: &LabFile) -> Vec<Wire> {
-    let index = |name| lab.nodes.iter().position(|node| node == name);
+    let index = |name: &weft_overlay::NodeName| lab.nodes.iter().position(|node| node == name);
     lab.links
         .iter()
-        .filter_map(|link| {
-            let [a, b] = &link.between;
-            Some(Wire {
-                ends: [index(a)?, index(b)?],
-                up: true,
-            })
+        .map(|link| Wire {
+            ends: link.between.iter().filter_map(index).collect(),
+            up: true,
+            mtu: link.mtu.unwrap_or(underlay::MTU),
+            relayed: link.relayed || lab.backend == Backend::Qemu,
         })
         .collect()
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::backend::Backend;
 use crate::error::LabError;
-use crate::journal::{self, Entry, SWITCH};
+use crate::journal::{self, Entry};
 use crate::options::Host;
 use crate::place::Place;
 use crate::processes::Process;
@@ -42,7 +42,7 @@ impl Found {
                 Entry::Lab { id, file, backend } => {
                     (found.id, found.file, found.backend) = (id, file, backend);
                 }
-                Entry::Started { node, pid, start } if node != SWITCH => {
+                Entry::Started { node, pid, start } if journal::is_node(&node) => {
                     found.nodes.push((node, Process { pid, start }));
                 }
                 Entry::Up => found.up = true,

@@ -68,7 +68,7 @@ pub(super) fn down(place: &Place) -> Result<Removed, LabError> {
                 removed.processes += ended;
                 left.extend(alive.iter().map(|p| format!("process {}", p.pid)));
             }
-            Entry::Holder { node } if node != journal::SWITCH => removed.nodes += 1,
+            Entry::Holder { node } if journal::is_node(node) => removed.nodes += 1,
             _ => {}
         }
     }

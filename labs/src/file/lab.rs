@@ -16,11 +16,13 @@ struct LabTable {
     name: String,
     backend: Option<String>,
     lease_ttl: Option<String>,
+    seed: Option<u64>,
 }
 
 pub(super) struct Lab {
     pub(super) name: String,
     pub(super) lease_ttl: Option<Duration>,
+    pub(super) seed: u64,
     pub(super) backend: Backend,
 }
 
@@ -60,6 +62,7 @@ pub(super) fn read(
     Some(Lab {
         name: table.name,
         lease_ttl,
+        seed: table.seed.unwrap_or_default(),
         backend,
     })
 }

@@ -77,6 +77,13 @@ fn of_kind(kind: &Kind) -> Value {
         Kind::Flag => json!({"type": "boolean"}),
         Kind::Word(words) => json!({"enum": words}),
         Kind::Texts => json!({"type": "array", "items": {"type": "string"}}),
+        Kind::Time => json!({"type": "string", "pattern": "^[0-9]+(us|ms|s)$"}),
+        Kind::Part => json!({"type": "string", "pattern": "^[0-9]+(\\.[0-9]*)?%$"}),
+        Kind::Rate => {
+            json!({"type": "string", "pattern": "^(none|[0-9]*[1-9][0-9]*(k|m|g)bit)$"})
+        }
+        Kind::Ends => json!({"type": "array", "items": {"type": "string"}, "minItems": 2}),
+        Kind::Each(keys) => json!({"type": "object", "additionalProperties": table(keys)}),
         Kind::Pair => {
             json!({"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2})
         }
@@ -85,6 +92,5 @@ fn of_kind(kind: &Kind) -> Value {
         Kind::TextsOrTables(keys) => {
             json!({"type": "array", "items": {"anyOf": [{"type": "string"}, table(keys)]}})
         }
-        Kind::Refused => json!({"not": {}}),
     }
 }

@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::lab::{DURATION_HELP, duration};
 use super::traffic::Probe;
+use super::units;
 use crate::diagnose::{Mistakes, nearest};
 use crate::tables::Value;
 
@@ -46,6 +47,16 @@ pub(super) enum Kind {
     Word(&'static [&'static str]),
     /// A list of strings.
     Texts,
+    /// A string like `500us` or `0ms`.
+    Time,
+    /// A string like `0.5%`.
+    Part,
+    /// A string like `100mbit`, or `none`.
+    Rate,
+    /// A list of two strings or more.
+    Ends,
+    /// Names of the writer's choice, each with a table of these keys.
+    Each(&'static [Key]),
     /// A list of exactly two strings.
     Pair,
     /// A table with these keys.
@@ -54,8 +65,6 @@ pub(super) enum Kind {
     Names,
     /// A list of strings or of tables with these keys.
     TextsOrTables(&'static [Key]),
-    /// Whatever stands there is refused by the reader, with its reason.
-    Refused,
 }
 
 /// Judges a value by its shape. The value without its unknown keys; nothing if what is left cannot be read.
@@ -67,6 +76,7 @@ pub(super) fn check<'i>(
 ) -> Option<Value<'i>> {
     match kind {
         Kind::Table(keys) => table(value, keys, context, mistakes),
+        Kind::Each(keys) => each(value, keys, context, mistakes),
         _ => leaf(value, kind)
             .map_err(|(message, help)| {
                 mistakes.add(value.span(), format!("{context}: {message}"), "this", help);
@@ -74,6 +84,31 @@ pub(super) fn check<'i>(
             .ok()
             .map(|()| value.clone()),
     }
+}
+
+/// Every table of a table of the writer's names.
+fn each<'i>(
+    value: &Value<'i>,
+    keys: &'static [Key],
+    context: &str,
+    mistakes: &mut Mistakes,
+) -> Option<Value<'i>> {
+    let Some(all) = value.get_ref().as_table() else {
+        mistakes.add(
+            value.span(),
+            format!("{context}: a table of tables is expected"),
+            "this",
+            "write { NAME = { ... } }".to_owned(),
+        );
+        return None;
+    };
+    let judged = all.iter().map(|(name, value)| {
+        let context = format!("{context}: {}", name.get_ref());
+        table(value, keys, &context, mistakes).map(|value| (name.clone(), value))
+    });
+    let judged: Vec<_> = judged.collect();
+    let kept: Option<DeTable<'i>> = judged.into_iter().collect();
+    kept.map(|kept| Spanned::new(value.span(), DeValue::Table(kept)))
 }
 
 fn table<'i>(
@@ -162,6 +197,15 @@ fn leaf(value: &Value<'_>, kind: &Kind) -> Result<(), (String, String)> {
             Some(_) => Ok(()),
             None => wrong("not a duration", DURATION_HELP),
         },
+        Kind::Time if text.and_then(units::time).is_none() => wrong("not a time", units::TIME_HELP),
+        Kind::Part if text.and_then(units::part).is_none() => {
+            wrong("not a part of a hundred", units::PART_HELP)
+        }
+        Kind::Rate if text.and_then(units::rate).is_none() => wrong("not a rate", units::RATE_HELP),
+        Kind::Ends if texts().is_none_or(|all| all.len() < 2) => wrong(
+            "a list of two nodes or more is expected",
+            "write [\"...\", \"...\"]",
+        ),
         Kind::Traffic => match text {
             None => wrong("a string is expected", TRAFFIC_HELP),
             Some(text) => text

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use serde::Deserialize;
 use weft_overlay::{ContainerRef, NetworkRef, NodeName};
 
-use super::Probe;
+use super::{Changes, Link, Probe};
 use crate::site::Site;
 
 mod apply;
@@ -21,6 +21,7 @@ mod words;
 
 pub(super) use known::Known;
 pub(super) use read::read;
+pub(crate) use words::ends;
 
 /// One step.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,12 +74,12 @@ pub enum StepKind {
     },
     /// Nothing sent in one network is answered from the other.
     Isolated([NetworkRef; 2]),
-    /// A link of the lab is set up or down.
+    /// A link of the lab becomes another.
     Link {
-        /// Its ends.
-        between: [NodeName; 2],
+        /// Its nodes.
+        between: Vec<NodeName>,
         /// What it becomes.
-        state: LinkState,
+        change: LinkChange,
     },
     /// A command ends as told.
     Run {
@@ -189,6 +190,27 @@ pub enum Target {
     Container(ContainerRef),
     /// An address in the asking container's network.
     Address(IpAddr),
+}
+
+/// What a link becomes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LinkChange {
+    /// Its devices.
+    pub state: Option<LinkState>,
+    /// Whose frames the changes are about; none: all nodes'.
+    pub from: Option<NodeName>,
+    /// What it does to frames from now on.
+    pub changes: Changes,
+}
+
+impl StepKind {
+    /// Whether it changes what this link does to frames.
+    pub(in crate::file) fn changes(&self, link: &Link) -> bool {
+        match self {
+            StepKind::Link { between, change } => link.joins(between) && !change.changes.is_empty(),
+            _ => false,
+        }
+    }
 }
 
 /// Up or down.

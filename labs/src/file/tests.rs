@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::*;
 
+mod links;
 mod schema;
 mod steps;
 
@@ -103,16 +104,13 @@ fn bad_traffic_unknown_keys_and_two_kinds_in_one_step_are_mistakes() {
 }
 
 #[test]
-fn another_backend_and_impairments_are_refused_with_their_place() {
+fn another_backend_is_refused_with_its_place() {
     let text = HEAD.replace("name = \"small\"", "name = \"small\"\nbackend = \"xen\"");
     let found = read(&text).unwrap_err();
     assert_eq!((found[0].line, found[0].column), (3, 11));
     assert!(found[0].message.contains("there is no backend"));
     let found = LabFile::parse("lab.toml", HEAD, Path::new("."), Some("xen")).unwrap_err();
     assert_eq!(found[0].line, 2);
-    let found = mistakes("[[link]]\nbetween = [\"n1\", \"n2\"]\ndelay = \"5ms\"\n");
-    assert_eq!(found[0].0, 3);
-    assert!(found[0].1.contains("`delay`"));
 }
 
 #[test]

@@ -43,20 +43,19 @@ pub(super) struct Plan {
 }
 
 /// `lab-machine ID keep FOLDER`, and itself again as `lab-machine ID qemu PARENT -- COMMAND...`; for clients
-/// `lab-machine ID exec FOLDER -- COMMAND...`, for what joins machines `lab-machine ID segment FOLDER`.
+/// `lab-machine ID exec FOLDER -- COMMAND...`.
 pub fn main(args: &[String]) -> ! {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match words[..] {
         [id, "keep", folder] => keep(id, Path::new(folder)),
         [_, "qemu", parent, "--", program, ..] => become_qemu(parent, program, &args[5..]),
-        [_, "segment", folder] => super::segment::run(Path::new(folder)),
         [_, "exec", folder, "--", _, ..] => super::client::exec(Path::new(folder), &args[4..]),
         _ => Err(anyhow::anyhow!(
             "`weft {WORD}` is started by `weft lab`; it is not for people"
         )),
     };
     if let Err(error) = done {
-        if matches!(words.get(1), Some(&"keep" | &"segment")) {
+        if words.get(1) == Some(&"keep") {
             // The engine reads this line; there is nobody else to tell.
             let _ = writeln!(std::io::stdout(), "error: {error:#}");
         } else {
@@ -160,7 +159,7 @@ fn serve(control: &UnixListener) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(super) fn detach_output() -> anyhow::Result<()> {
+pub(crate) fn detach_output() -> anyhow::Result<()> {
     std::io::stdout().flush()?;
     let null = std::fs::File::options().write(true).open("/dev/null")?;
     nix::unistd::dup2_stdout(&null)?;

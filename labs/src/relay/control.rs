@@ -2,7 +2,9 @@
 //!
 //! Owns: the requests, their form, and the client's side. Never: acts; the loop does.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -121,7 +123,12 @@ impl Client {
     /// To the relay with this control socket.
     pub fn connect(path: &Path) -> Result<Client, LabError> {
         let connect = || {
-            let stream = UnixStream::connect(path)?;
+            let (folder, name) = (path.parent(), path.file_name());
+            // By way of the folder's descriptor: a socket's path may be no longer than 107 bytes (unix(7)).
+            let folder = File::open(folder.unwrap_or(Path::new(".")))?;
+            let name = Path::new(name.unwrap_or_default());
+            let short = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string());
+            let stream = UnixStream::connect(short.join(name))?;
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.set_write_timeout(Some(PATIENCE))?;
             Ok(BufReader::new(stream))

@@ -75,32 +75,42 @@ impl Default for Impairment {
 impl Impairment {
     /// The first thing that is wrong with it, as a sentence.
     pub fn check(&self) -> Result<(), String> {
+        self.fault().map_or(Ok(()), |(_, cause)| Err(cause))
+    }
+
+    /// The first thing that is wrong with it: which value, and a sentence.
+    pub fn fault(&self) -> Option<(&'static str, String)> {
         for (name, part) in [("loss", self.loss), ("reorder", self.reorder)] {
             if !(0.0..=1.0).contains(&part) {
-                return Err(format!("{name} is {part}; it is a part of 1, from 0 to 1"));
+                let cause = format!("{name} is {part}; it is a part of 1, from 0 to 1");
+                return Some((name, cause));
             }
         }
         for (name, time) in [("delay", self.delay), ("jitter", self.jitter)] {
             if time > LONGEST {
-                return Err(format!("{name} is {time:?}; the longest is {LONGEST:?}"));
+                let cause = format!("{name} is {time:?}; the longest is {LONGEST:?}");
+                return Some((name, cause));
             }
         }
         if self.jitter > self.delay {
-            return Err(format!(
-                "jitter {:?} is more than the delay {:?} that it varies",
-                self.jitter, self.delay
-            ));
+            let (jitter, delay) = (self.jitter, self.delay);
+            let cause =
+                format!("jitter {jitter:?} is more than the delay {delay:?} that it varies");
+            return Some(("jitter", cause));
         }
         if self.reorder > 0.0 && self.delay.is_zero() {
-            return Err("reorder needs a delay: without one nothing can be overtaken".to_owned());
+            let cause = "reorder needs a delay: without one nothing can be overtaken";
+            return Some(("reorder", cause.to_owned()));
         }
         if let Some(rate) = self.rate.filter(|rate| *rate < SLOWEST) {
-            return Err(format!("rate is {rate} bit/s; the lowest is {SLOWEST}"));
+            let cause = format!("rate is {rate} bit/s; the lowest is {SLOWEST}");
+            return Some(("rate", cause));
         }
         if self.queue.frames == 0 || self.queue.bytes == 0 {
-            return Err("a queue of nothing passes nothing; use cut for that".to_owned());
+            let cause = "a queue of nothing passes nothing; use cut for that";
+            return Some(("queue", cause.to_owned()));
         }
-        Ok(())
+        None
     }
 }
 

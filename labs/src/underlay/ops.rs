@@ -21,6 +21,13 @@ pub(crate) enum NetOp {
         /// Its name.
         device: String,
     },
+    /// Give a device an MTU.
+    Mtu {
+        /// Its name.
+        device: String,
+        /// Bytes.
+        mtu: u32,
+    },
     /// Give a device an address.
     Address {
         /// Its name.
@@ -52,6 +59,7 @@ pub(crate) async fn apply(netlink: &Netlink, ops: &[NetOp]) -> Result<(), LinkEr
         match op {
             NetOp::Up { device } => netlink.set_up(device).await?,
             NetOp::Down { device } => netlink.set_down(device).await?,
+            NetOp::Mtu { device, mtu } => netlink.set_mtu(device, *mtu).await?,
             NetOp::Address { device, address } => netlink.add_address(device, *address).await?,
             NetOp::Sysctl { key, value } => {
                 sysctl::write(netlink.netns().as_fd(), &[(key.clone(), value)])?;

@@ -33,6 +33,11 @@ pub(in crate::file) const LAB: &[Key] = &[
         Kind::Duration,
         "How long a node without sign of life counts as there.",
     ),
+    may(
+        "seed",
+        Kind::Number(0, i64::MAX),
+        "Of all chance on links: the same seed and frames lose the same frames. 0 without it.",
+    ),
 ];
 
 pub(in crate::file) const NODE: &[Key] = &[
@@ -58,12 +63,58 @@ pub(in crate::file) const NODE: &[Key] = &[
     ),
 ];
 
+const DELAY: Key = may("delay", Kind::Time, "Added to each frame's way, one way.");
+const JITTER: Key = may(
+    "jitter",
+    Kind::Time,
+    "By how much the delay varies to both sides; order is kept.",
+);
+const LOSS: Key = may("loss", Kind::Part, "The part of frames that is lost.");
+const REORDER: Key = may(
+    "reorder",
+    Kind::Part,
+    "The part of frames that skips the delay and overtakes others.",
+);
+const RATE: Key = may("rate", Kind::Rate, "Bits a second of each direction.");
+const CUT: Key = may("cut", Kind::Flag, "Nothing passes, and no device tells.");
+/// IPv6 needs 1280 (RFC 8200, 5); 9000 is the usual jumbo frame.
+const MTU: Kind = Kind::Number(1280, 9000);
+
 pub(in crate::file) const LINK: &[Key] = &[
-    must("between", Kind::Pair, "The two nodes that it joins."),
-    may("delay", Kind::Refused, "Not supported by this version."),
-    may("jitter", Kind::Refused, "Not supported by this version."),
-    may("loss", Kind::Refused, "Not supported by this version."),
-    may("rate", Kind::Refused, "Not supported by this version."),
+    must(
+        "between",
+        Kind::Ends,
+        "The nodes that it joins: two by a wire, more by a segment.",
+    ),
+    DELAY,
+    JITTER,
+    LOSS,
+    REORDER,
+    RATE,
+    may(
+        "mtu",
+        MTU,
+        "The largest packet in bytes, of the devices at it too.",
+    ),
+    CUT,
+    may(
+        "from",
+        Kind::Each(&[
+            DELAY,
+            JITTER,
+            LOSS,
+            REORDER,
+            RATE,
+            may("mtu", MTU, "The largest packet in bytes that passes."),
+            CUT,
+        ]),
+        "By node: what is different for what it sends.",
+    ),
+    may(
+        "capture",
+        Kind::Text,
+        "A pcapng file for all its frames; a relative path begins where weft is started.",
+    ),
 ];
 
 /// The tables of a site. Their reader is the site's own; a test compares the two.
@@ -227,10 +278,30 @@ pub(in crate::file) const STEP_KINDS: &[Key] = &[
     may(
         "link",
         Kind::Table(&[
-            must("between", Kind::Pair, "Its ends."),
-            must("state", Kind::Word(&["up", "down"]), "What it becomes."),
+            must("between", Kind::Ends, "Its nodes."),
+            may(
+                "state",
+                Kind::Word(&["up", "down"]),
+                "Its devices are set up or down, and routes lead around it.",
+            ),
+            may(
+                "from",
+                Kind::Text,
+                "Only what this node sends; all directions without it.",
+            ),
+            DELAY,
+            JITTER,
+            LOSS,
+            REORDER,
+            RATE,
+            may(
+                "mtu",
+                MTU,
+                "The largest packet in bytes that passes; no device tells.",
+            ),
+            CUT,
         ]),
-        "A link is set up or down.",
+        "A link is set up or down, cut, or made better or worse.",
     ),
     may(
         "run",

@@ -3,6 +3,7 @@
 //! Names are taken from the tables as they stand there, so that a container with a mistake in it is still known by its
 //! name and its steps are not blamed. What could not be read whole is not judged.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use weft_overlay::{ContainerRef, NetworkRef, NodeName};
@@ -20,7 +21,7 @@ pub(in crate::file) struct Known {
     hops: Option<Vec<String>>,
     /// Nothing: some node could not be read.
     nodes: Option<Vec<NodeName>>,
-    links: Vec<[String; 2]>,
+    links: Vec<BTreeSet<String>>,
     /// Streams that earlier steps began.
     pub(super) streams: Vec<String>,
 }
@@ -36,11 +37,10 @@ impl Known {
                 .collect()
         };
         let links = tables.peek("link");
-        let ends = links.iter().filter_map(|link| {
-            let ends = items_of(link, "between");
-            let [a, b] = ends.as_slice() else { return None };
-            let text = |one: &Value<'_>| one.get_ref().as_str().map(str::to_owned);
-            Some([text(a)?, text(b)?])
+        let ends = links.iter().map(|link| {
+            let ends = items_of(link, "between").into_iter();
+            ends.filter_map(|one| one.get_ref().as_str().map(str::to_owned))
+                .collect()
         });
         Known {
             containers: names("container"),
@@ -112,11 +112,9 @@ impl Known {
         }
     }
 
-    pub(super) fn joined(&self, a: &NodeName, b: &NodeName) -> bool {
-        let (a, b) = (a.as_str(), b.as_str());
-        self.links
-            .iter()
-            .any(|[x, y]| (x.as_str(), y.as_str()) == (a, b) || (y.as_str(), x.as_str()) == (a, b))
+    pub(super) fn joined(&self, nodes: &[NodeName]) -> bool {
+        let nodes: BTreeSet<String> = nodes.iter().map(ToString::to_string).collect();
+        self.links.contains(&nodes)
     }
 }
 

@@ -7,10 +7,15 @@ use nix::sys::signal::Signal;
 use serde::Deserialize;
 use weft_overlay::{ContainerRef, NetworkRef, NodeName};
 
-use super::{Condition, Known, LinkState, Machine, Step, StepKind, Stream, Subject, Target, apply};
+use super::{
+    Condition, Known, LinkChange, LinkState, Machine, Step, StepKind, Stream, Subject, Target,
+    apply,
+};
 use crate::diagnose::Mistakes;
 use crate::file::lab::duration;
-use crate::file::{Probe, shape};
+use crate::file::links::words;
+use crate::file::{Changes, Probe, shape};
+use crate::relay::Impairment;
 use crate::site::LoadChain;
 use crate::tables::{Value, items_of, span_of, text_of, typed};
 
@@ -38,8 +43,9 @@ struct FlowTable {
 
 #[derive(Deserialize)]
 struct LinkTable {
-    between: [NodeName; 2],
-    state: LinkState,
+    between: Vec<NodeName>,
+    state: Option<LinkState>,
+    from: Option<NodeName>,
 }
 
 #[derive(Deserialize)]
@@ -259,19 +265,58 @@ impl Reader<'_> {
     }
 
     fn link(&mut self, value: &Value<'_>) -> Option<StepKind> {
-        let LinkTable { between, state } = typed(value, "link", self.mistakes)?;
+        let LinkTable {
+            between,
+            state,
+            from,
+        } = typed(value, "link", self.mistakes)?;
+        let changes = Changes::read(value, "link", self.mistakes)?;
+        self.link_of(&between, value);
+        if let Some(node) = &from
+            && !between.contains(node)
+        {
+            self.refuse(
+                span_of(value, "from"),
+                format!("link: {node} is not at it"),
+                format!("it joins {}", words(&between)),
+            );
+        }
+        if changes.is_empty() && (state.is_none() || from.is_some()) {
+            self.refuse(
+                value.span(),
+                "link: nothing to change",
+                "write state = \"down\", cut = true, delay = \"5ms\", loss = \"1%\" or the like",
+            );
+            return None;
+        }
+        // Jitter and reorder depend on a delay that the link may have already.
+        let alone = Changes {
+            jitter: changes.delay.and(changes.jitter),
+            reorder: changes.delay.and(changes.reorder),
+            ..changes.clone()
+        };
+        alone.judged_on(&Impairment::default(), value, "link", self.mistakes);
+        let change = LinkChange {
+            state,
+            from,
+            changes,
+        };
+        Some(StepKind::Link { between, change })
+    }
+
+    /// The nodes of a step must be those of a link.
+    fn link_of(&mut self, between: &[NodeName], value: &Value<'_>) {
         for (name, item) in between.iter().zip(items_of(value, "between")) {
             self.known.node(name, item.span(), self.mistakes);
         }
-        let [a, b] = &between;
-        if !self.known.joined(a, b) {
+        if !self.known.joined(between) {
+            let names: Vec<String> = between.iter().map(|name| format!("\"{name}\"")).collect();
             self.refuse(
                 span_of(value, "between"),
-                format!("there is no link between {a} and {b}"),
-                format!("add [[link]] with between = [\"{a}\", \"{b}\"]"),
+                format!("there is no link between {}", words(between)),
+                format!("add [[link]] with between = [{}]", names.join(", ")),
             );
         }
-        Some(StepKind::Link { between, state })
     }
 
     fn run(&mut self, value: &Value<'_>) -> Option<StepKind> {

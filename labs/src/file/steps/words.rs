@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::{Condition, StepKind};
+use weft_overlay::NodeName;
+
+use super::{Condition, LinkChange, StepKind};
 
 impl fmt::Display for StepKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -37,10 +39,9 @@ impl fmt::Display for StepKind {
                 write!(f, "{from} to {to} on {traffic} is dropped: {reason}")
             }
             StepKind::Isolated([a, b]) => write!(f, "{a} and {b} are isolated"),
-            StepKind::Link {
-                between: [a, b],
-                state,
-            } => write!(f, "link {a} to {b} is set {}", state.word()),
+            StepKind::Link { between, change } => {
+                write!(f, "link {} {change}", ends(between))
+            }
             StepKind::Run {
                 on,
                 command,
@@ -73,6 +74,29 @@ impl fmt::Display for StepKind {
                 let limits: Vec<String> = lost.into_iter().chain(gap).collect();
                 write!(f, "stream {name}: {}", limits.join(", "))
             }
+        }
+    }
+}
+
+/// The nodes of a link: `n1 to n2`.
+pub(crate) fn ends(between: &[NodeName]) -> String {
+    let names: Vec<&str> = between.iter().map(NodeName::as_str).collect();
+    names.join(" to ")
+}
+
+impl fmt::Display for LinkChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("is set")?;
+        if let Some(state) = self.state {
+            write!(f, " {}", state.word())?;
+        }
+        if !self.changes.is_empty() {
+            let and = if self.state.is_some() { "," } else { "" };
+            write!(f, "{and} {}", self.changes)?;
+        }
+        match &self.from {
+            Some(node) => write!(f, " from {node}"),
+            None => Ok(()),
         }
     }
 }

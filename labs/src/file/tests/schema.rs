@@ -61,7 +61,11 @@ fn what_the_reader_refuses_by_its_shape_does_not_fit_the_schema() {
         "[[step]]\nreach = { from = \"a/b\", to = \"a/c\", traffic = \"sctp/1\" }\n",
         "[[step]]\nblocked = { from = \"a/b\", to = \"a/c\", traffic = \"tcp/1\" }\n",
         "[[step]]\nkill = { agent = \"n\", signal = \"BANG\" }\n",
-        "[[link]]\nbetween = [\"n\", \"m\"]\ndelay = \"5ms\"\n",
+        "[[link]]\nbetween = [\"n\", \"m\"]\ndelay = \"5\"\n",
+        "[[link]]\nbetween = [\"n\"]\n",
+        "[[link]]\nbetween = [\"n\", \"m\"]\nloss = \"1\"\n",
+        "[[link]]\nbetween = [\"n\", \"m\"]\nrate = \"0mbit\"\n",
+        "[[link]]\nbetween = [\"n\", \"m\"]\nfrom.n.los = \"1%\"\n",
         "[[container]]\nname = \"a/b\"\ncommand = \"x\"\n",
     ] {
         let text = format!("{head}{tail}");
