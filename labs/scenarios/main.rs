@@ -12,6 +12,7 @@ mod crash;
 mod etcdctl;
 mod guest;
 mod host_image;
+mod impaired;
 mod isolation;
 mod kernel;
 mod links;
