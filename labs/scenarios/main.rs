@@ -21,4 +21,5 @@ mod outage;
 mod refused;
 mod steps;
 mod store_leader;
+mod topologies;
 mod virtual_nodes;

@@ -6,15 +6,33 @@ use crate::error::LabError;
 use crate::file::LabFile;
 
 /// Name, text.
-const TOPOLOGIES: [(&str, &str); 1] = [(
-    "two-tenants",
-    include_str!("../topologies/two-tenants.toml"),
-)];
+const TOPOLOGIES: [(&str, &str); 5] = [
+    (
+        "two-tenants",
+        include_str!("../topologies/two-tenants.toml"),
+    ),
+    (
+        "chain-across-three-nodes",
+        include_str!("../topologies/chain-across-three-nodes.toml"),
+    ),
+    ("dual-stack", include_str!("../topologies/dual-stack.toml")),
+    (
+        "ring-of-five",
+        include_str!("../topologies/ring-of-five.toml"),
+    ),
+    (
+        "two-vms-one-chain",
+        include_str!("../topologies/two-vms-one-chain.toml"),
+    ),
+];
 /// Files that topologies name.
-const CHAINS: [(&str, &str); 1] = [(
-    "web-guard.toml",
-    include_str!("../topologies/web-guard.toml"),
-)];
+const CHAINS: [(&str, &str); 2] = [
+    (
+        "web-guard.toml",
+        include_str!("../topologies/web-guard.toml"),
+    ),
+    ("two-hops.toml", include_str!("../topologies/two-hops.toml")),
+];
 
 /// The built-in topologies' names.
 pub fn names() -> impl Iterator<Item = &'static str> {

@@ -30,7 +30,8 @@ pub use machines::MachineTable;
 pub use schema::schema;
 pub(crate) use steps::ends;
 pub use steps::{
-    AppliedFile, Condition, LinkChange, LinkState, Machine, Step, StepKind, Stream, Subject, Target,
+    AppliedFile, Condition, Family, LinkChange, LinkState, Machine, Step, StepKind, Stream,
+    Subject, Target,
 };
 pub use traffic::Probe;
 

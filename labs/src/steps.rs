@@ -2,7 +2,10 @@
 //!
 //! Owns: attempts and deadlines. What a kind of step asserts stands in a file of its own.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
+
+use weft_overlay::ContainerRef;
 
 use crate::cancel::Cancel;
 use crate::engine::Running;
@@ -175,11 +178,24 @@ fn until(deadline: Instant, cancel: &Cancel, mut attempt: impl FnMut() -> Attemp
 pub(crate) fn address_of(running: &Running, target: &Target) -> Option<String> {
     match target {
         Target::Address(address) => Some(address.to_string()),
-        Target::Container(name) => running
-            .container(&name.to_string())
-            .and_then(|container| container.addresses.first())
-            .map(|address| address.split('/').next().unwrap_or(address).to_owned()),
+        Target::Container(name) => address(running, name, |_| true),
+        Target::Family(name, family) => address(running, name, |one| family.has(one)),
     }
+}
+
+/// The first address of a container that will do.
+fn address(
+    running: &Running,
+    name: &ContainerRef,
+    will_do: impl Fn(IpAddr) -> bool,
+) -> Option<String> {
+    let container = running.container(&name.to_string())?;
+    let mut all = container.addresses.iter();
+    let found = all.find_map(|text| {
+        let address = text.split('/').next()?.parse::<IpAddr>().ok()?;
+        will_do(address).then_some(address)
+    });
+    found.map(|address| address.to_string())
 }
 
 /// The ladder of the packet that the first `reach` with `via` captured, by `weft trace render`.

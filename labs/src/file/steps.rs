@@ -186,8 +186,10 @@ pub struct Stream {
 /// Whom a step probes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// A container of the file.
+    /// A container of the file, at its first address.
     Container(ContainerRef),
+    /// A container of the file, at its first address of one family.
+    Family(ContainerRef, Family),
     /// An address in the asking container's network.
     Address(IpAddr),
 }
@@ -210,6 +212,23 @@ impl StepKind {
             StepKind::Link { between, change } => link.joins(between) && !change.changes.is_empty(),
             _ => false,
         }
+    }
+}
+
+/// Which kind of address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// 32 bits.
+    Ipv4,
+    /// 128 bits.
+    Ipv6,
+}
+
+impl Family {
+    /// Whether the address is of it.
+    pub(crate) fn has(self, address: IpAddr) -> bool {
+        address.is_ipv6() == (self == Family::Ipv6)
     }
 }
 
@@ -237,6 +256,8 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Target::Container(name) => name.fmt(f),
+            Target::Family(name, Family::Ipv4) => write!(f, "{name} over IPv4"),
+            Target::Family(name, Family::Ipv6) => write!(f, "{name} over IPv6"),
             Target::Address(address) => address.fmt(f),
         }
     }

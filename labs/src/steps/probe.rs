@@ -83,10 +83,17 @@ impl Flow<'_> {
         running: &Running,
         within: Duration,
     ) -> Result<crate::observe::Trace, String> {
+        // A trace knows a container by its name, and one of its addresses by the address alone.
+        let to = match self.to {
+            Target::Family(..) => {
+                address_of(running, self.to).ok_or_else(|| format!("{} has no address", self.to))?
+            }
+            whole => whole.to_string(),
+        };
         crate::observe::Trace::start(
             &running.nodes[0],
             &self.from.to_string(),
-            &self.to.to_string(),
+            &to,
             &self.traffic.to_string(),
             within,
         )

@@ -223,6 +223,12 @@ const TO: Key = must(
 );
 const WITH: Key = must("traffic", Kind::Traffic, "tcp/80, udp/53 or icmp.");
 
+const FAMILY: Key = may(
+    "family",
+    Kind::Word(&["ipv4", "ipv6"]),
+    "Which of the container's addresses; the first without it.",
+);
+
 const SIGNALS: &[&str] = &[
     "KILL", "TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "STOP", "CONT",
 ];
@@ -237,6 +243,7 @@ pub(in crate::file) const STEP_KINDS: &[Key] = &[
         Kind::Table(&[
             FROM,
             TO,
+            FAMILY,
             WITH,
             may(
                 "via",
@@ -251,6 +258,7 @@ pub(in crate::file) const STEP_KINDS: &[Key] = &[
         Kind::Table(&[
             FROM,
             TO,
+            FAMILY,
             WITH,
             must(
                 "by",
@@ -265,6 +273,7 @@ pub(in crate::file) const STEP_KINDS: &[Key] = &[
         Kind::Table(&[
             FROM,
             TO,
+            FAMILY,
             WITH,
             must("reason", Kind::Text, "The drop reason's name."),
         ]),
@@ -372,6 +381,7 @@ pub(in crate::file) const STEP_KINDS: &[Key] = &[
                 Kind::Text,
                 "Begin: a container, or an address in the sender's network.",
             ),
+            FAMILY,
             may("traffic", Kind::Traffic, "Begin: udp/PORT."),
             may(
                 "rate",

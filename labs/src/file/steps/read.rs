@@ -8,8 +8,8 @@ use serde::Deserialize;
 use weft_overlay::{ContainerRef, NetworkRef, NodeName};
 
 use super::{
-    Condition, Known, LinkChange, LinkState, Machine, Step, StepKind, Stream, Subject, Target,
-    apply,
+    Condition, Family, Known, LinkChange, LinkState, Machine, Step, StepKind, Stream, Subject,
+    Target, apply,
 };
 use crate::diagnose::Mistakes;
 use crate::file::lab::duration;
@@ -32,6 +32,7 @@ const NAMES_ONE: [&str; 6] = ["run", "kill", "start", "pause", "resume", "wait"]
 struct FlowTable {
     from: ContainerRef,
     to: String,
+    family: Option<Family>,
     traffic: String,
     #[serde(default)]
     via: Vec<String>,
@@ -84,6 +85,7 @@ struct StreamTable {
     name: String,
     from: Option<ContainerRef>,
     to: Option<String>,
+    family: Option<Family>,
     traffic: Option<String>,
     rate: Option<u32>,
     duration: Option<String>,
@@ -201,7 +203,7 @@ impl Reader<'_> {
 
     fn flow(&mut self, kind: &str, value: &Value<'_>) -> Option<StepKind> {
         let table: FlowTable = typed(value, kind, self.mistakes)?;
-        let to = self.target(&table.to, value);
+        let to = self.target(&table.to, table.family, value);
         self.known
             .container(&table.from, value, "from", self.mistakes);
         let by = (kind == "blocked").then_some((&table.by, "by"));
@@ -232,8 +234,15 @@ impl Reader<'_> {
         })
     }
 
-    fn target(&mut self, text: &str, value: &Value<'_>) -> Option<Target> {
+    fn target(&mut self, text: &str, family: Option<Family>, value: &Value<'_>) -> Option<Target> {
         if let Ok(address) = text.parse() {
+            if family.is_some() {
+                self.refuse(
+                    span_of(value, "family"),
+                    format!("step: {address} has its own family"),
+                    "remove `family`, or name a container",
+                );
+            }
             return Some(Target::Address(address));
         }
         let Ok(name) = text.parse() else {
@@ -245,7 +254,10 @@ impl Reader<'_> {
             return None;
         };
         self.known.container(&name, value, "to", self.mistakes);
-        Some(Target::Container(name))
+        Some(match family {
+            Some(family) => Target::Family(name, family),
+            None => Target::Container(name),
+        })
     }
 
     fn isolated(&mut self, value: &Value<'_>) -> Option<StepKind> {
@@ -453,6 +465,7 @@ impl Reader<'_> {
             ("traffic", table.traffic.is_some()),
             ("duration", table.duration.is_some()),
             ("rate", table.rate.is_some()),
+            ("family", table.family.is_some()),
         ];
         let judge = [("lost", table.lost.is_some()), ("gap", table.gap.is_some())];
         let mut good = true;
@@ -503,7 +516,9 @@ impl Reader<'_> {
         self.known.streams.push(table.name.clone());
         let from = table.from?;
         self.known.container(&from, value, "from", self.mistakes);
-        let to = table.to.and_then(|to| self.target(&to, value));
+        let to = table
+            .to
+            .and_then(|to| self.target(&to, table.family, value));
         let traffic = table.traffic?.parse().ok()?;
         if !matches!(traffic, Probe::Udp(_)) {
             self.refuse(

@@ -60,6 +60,7 @@ fn what_the_reader_refuses_by_its_shape_does_not_fit_the_schema() {
         "[[step]]\nwait = { time = \"1s\" }\nisolated = [\"a/b\", \"a/c\"]\n",
         "[[step]]\nreach = { from = \"a/b\", to = \"a/c\", traffic = \"sctp/1\" }\n",
         "[[step]]\nblocked = { from = \"a/b\", to = \"a/c\", traffic = \"tcp/1\" }\n",
+        "[[step]]\nreach = { from = \"a/b\", to = \"a/c\", traffic = \"icmp\", family = \"ipx\" }\n",
         "[[step]]\nkill = { agent = \"n\", signal = \"BANG\" }\n",
         "[[link]]\nbetween = [\"n\", \"m\"]\ndelay = \"5\"\n",
         "[[link]]\nbetween = [\"n\"]\n",

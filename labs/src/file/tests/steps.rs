@@ -84,3 +84,11 @@ fn mistakes_in_an_applied_file_have_its_own_lines_and_its_names_are_known_later(
     let found = found.unwrap_err();
     assert!(found[0].message.contains("apply: the file cannot be read"));
 }
+
+#[test]
+fn a_family_is_of_a_container_and_not_of_an_address() {
+    let found = messages(
+        "[[step]]\nreach = { from = \"red/a\", to = \"10.10.0.9\", traffic = \"icmp\", family = \"ipv6\" }\n[[step]]\nreach = { from = \"red/a\", to = \"red/a\", traffic = \"icmp\", family = \"ipv6\" }\n",
+    );
+    assert_eq!(found, ["step: 10.10.0.9 has its own family"]);
+}
