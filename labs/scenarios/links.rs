@@ -3,7 +3,9 @@
 use std::process::Command;
 
 use crate::lab::{machine, text, unique, weft};
+use crate::machine::Traces;
 
+const CUT: &str = include_str!("topologies/cut.toml");
 const TRIANGLE: &str = include_str!("topologies/triangle.toml");
 
 #[test]
@@ -25,4 +27,38 @@ fn a_triangle_survives_the_loss_of_a_side() {
     let said = text(&output);
     assert!(output.status.success(), "{said}");
     assert!(said.contains("6 of 6 steps passed"), "{said}");
+}
+
+#[test]
+fn a_one_way_cut_is_silence_until_it_is_taken_back_and_the_report_counts_it() {
+    let _machine = machine();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cut.toml");
+    std::fs::write(&file, CUT).unwrap();
+    let name = unique("cut-one-way");
+    let before = Traces::now(&name);
+    let output = Command::new(weft())
+        .args(["lab", "run", file.to_str().unwrap(), "--name", &name])
+        .current_dir(folder.path())
+        .output()
+        .expect("run weft");
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("4 of 6 steps passed"), "{said}");
+    let refused = "expected: link n1 to n2 is set jitter 5ms; seen: ";
+    for words in [
+        "expected: an answer from red/b on tcp/80; seen: no answer",
+        refused,
+        "jitter 5ms is more than the delay 0ns that it varies",
+        "link n1+n2, from n1: of ",
+        " by a cut",
+    ] {
+        assert!(said.contains(words), "{words}\n{said}");
+    }
+    assert!(!said.contains("from n2: of "), "{said}");
+    let capture = folder.path().join("n1n2.pcapng");
+    let capture = std::fs::read(capture).expect("the link's frames");
+    // A section header block (pcapng, 4.1) and more than an empty file's blocks.
+    assert!(capture.starts_with(&[0x0a, 0x0d, 0x0d, 0x0a]) && capture.len() > 10_000);
+    assert_eq!(Traces::now(&name), before);
 }

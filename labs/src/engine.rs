@@ -41,6 +41,7 @@ pub fn run(options: &RunOptions) -> Result<Outcome, LabError> {
     let (mut running, mut report, cancel) = started?;
     let outcome = steps::run_all(&mut running, &mut report, &cancel);
     report.ladder = steps::ladder(&running);
+    report.links = report::ask_links(&running.place).map_err(|error| error.to_string());
     let interrupted = cancel.is_set();
     let written = options
         .junit

@@ -14,8 +14,12 @@ use crate::engine::Running;
 use crate::error::LabError;
 use crate::file::{LabFile, Step, StepKind};
 use crate::options::Outcome;
+use crate::relay::LinkStats;
 
 mod junit;
+mod links;
+
+pub(crate) use links::ask as ask_links;
 
 /// One thing that was done, and how long it took.
 #[derive(Clone, Debug)]
@@ -36,6 +40,8 @@ pub(crate) struct Report {
     rows: Vec<Row>,
     /// The ladder as text, or why there is none.
     pub(crate) ladder: Option<Result<String, String>>,
+    /// What links did, or why it is not known.
+    pub(crate) links: Result<Vec<LinkStats>, String>,
 }
 
 impl Report {
@@ -45,6 +51,7 @@ impl Report {
             json,
             rows: Vec::new(),
             ladder: None,
+            links: Ok(Vec::new()),
         }
     }
 
@@ -98,6 +105,9 @@ impl Report {
     /// Everything, after the last step.
     pub(crate) fn print(&self, outcome: &Outcome) {
         if self.json {
+            for object in links::objects(&self.lab, self.links.as_deref().unwrap_or_default()) {
+                println!("{object}");
+            }
             if let Some(Ok(ladder)) = &self.ladder {
                 println!("{}", json!({"lab": self.lab, "ladder": ladder}));
             }
@@ -109,6 +119,12 @@ impl Report {
             return;
         }
         print!("{}", self.text(std::io::stdout().is_terminal()));
+        match &self.links {
+            Ok(links) => links::lines(links)
+                .iter()
+                .for_each(|line| println!("  {line}")),
+            Err(why) => println!("\nNo counts of links: {why}"),
+        }
         match &self.ladder {
             Some(Ok(ladder)) => println!("\n{}", ladder.trim_end()),
             Some(Err(why)) => println!("\nNo ladder: {why}"),
