@@ -1,5 +1,6 @@
 //! Steps: each kind does what it says, and each fails with its sentence where its promise is broken.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -54,6 +55,31 @@ fn all_pass(stem: &str, source: &str) {
     assert_eq!(Traces::now(&name), before);
 }
 
+/// The number in `step 3 at .../lab.toml:40, tried for 1s`.
+fn step_at(line: &str) -> Option<usize> {
+    let (number, place) = line.strip_prefix("step ")?.split_once(" at ")?;
+    place.contains("lab.toml:").then(|| number.parse().ok())?
+}
+
+/// The kinds of these steps of a file.
+fn kinds_of(source: &str, numbers: &[usize]) -> BTreeSet<String> {
+    let file: toml::Table = source.parse().expect("TOML");
+    let steps = file["step"].as_array().expect("steps");
+    let keys = numbers.iter().flat_map(|number| {
+        let step = steps[number - 1].as_table().expect("a table");
+        step.keys().cloned()
+    });
+    keys.filter(|key| key != "within").collect()
+}
+
+/// Every kind of step that there is, so that a new one without a broken case fails.
+fn all_kinds() -> BTreeSet<String> {
+    let schema = weft_labs::schema();
+    let step = schema["properties"]["step"]["items"]["properties"].as_object();
+    let keys = step.expect("the keys of a step").keys().cloned();
+    keys.filter(|key| key != "within").collect()
+}
+
 /// What each step that must fail says, in order.
 const SENTENCES: [&str; 19] = [
     "expected: an answer from red/web on tcp/81; seen: no answer",
@@ -101,8 +127,9 @@ fn each_kind_of_step_fails_with_its_sentence_where_its_promise_is_broken() {
         assert!(told.contains("; look at: "), "{told}");
     }
     assert_eq!(told.len(), SENTENCES.len(), "{said}");
-    let places = whys.iter().filter(|line| line.contains("lab.toml:"));
-    assert_eq!(places.count(), SENTENCES.len(), "{said}");
+    let failed: Vec<usize> = whys.iter().filter_map(|line| step_at(line)).collect();
+    assert_eq!(failed.len(), SENTENCES.len(), "{said}");
+    assert_eq!(kinds_of(BROKEN, &failed), all_kinds(), "{said}");
     let steps = BROKEN.matches("[[step]]").count();
     let held = steps - SENTENCES.len();
     let count = format!("{held} of {steps} steps passed");
