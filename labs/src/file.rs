@@ -30,8 +30,8 @@ pub use machines::MachineTable;
 pub use schema::schema;
 pub(crate) use steps::ends;
 pub use steps::{
-    AppliedFile, Condition, Family, LinkChange, LinkState, Machine, Step, StepKind, Stream,
-    Subject, Target,
+    AppliedFile, Capture, Condition, Family, LinkChange, LinkState, Machine, Step, StepKind,
+    Stream, Subject, Target,
 };
 pub use traffic::Probe;
 
@@ -110,7 +110,9 @@ impl LabFile {
         }
         let steps = steps::read(&tables.take("step"), known, load, &mut mistakes);
         for link in &mut links {
-            link.relayed |= steps.iter().any(|step| step.kind.changes(link));
+            link.watched = steps.iter().any(|step| step.kind.watches(link));
+            let changes = |step: &Step| step.kind.changes(link);
+            link.relayed |= link.watched || steps.iter().any(changes);
         }
         match (lab, mistakes.is_empty()) {
             (Some(lab), true) => Ok(LabFile {

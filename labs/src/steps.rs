@@ -3,7 +3,7 @@
 //! Owns: attempts and deadlines. What a kind of step asserts stands in a file of its own.
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use weft_overlay::ContainerRef;
 
@@ -15,6 +15,7 @@ use crate::report::Report;
 
 mod apply;
 mod blocked;
+mod capture;
 mod command;
 mod dropped;
 mod isolated;
@@ -49,12 +50,14 @@ pub(crate) fn run_all(running: &mut Running, report: &mut Report, cancel: &Cance
             break;
         }
         let begun = Instant::now();
+        let at = SystemTime::now();
         let deadline = begun + step.within;
         let result = run_one(running, &mut past, &step, deadline, cancel).map_err(|why| {
             let (file, line) = (&running.lab.file, step.line);
             let (number, within) = (step.number, step.within);
             format!("{why}\nstep {number} at {file}:{line}, tried for {within:?}")
         });
+        past.begun = Some(at);
         match &result {
             Ok(_) => outcome.passed += 1,
             Err(_) => outcome.failed += 1,
@@ -69,6 +72,8 @@ pub(crate) fn run_all(running: &mut Running, report: &mut Report, cancel: &Cance
 struct Past {
     streams: stream::Streams,
     hurt: subject::Hurt,
+    /// When the step before began.
+    begun: Option<SystemTime>,
 }
 
 fn run_one(
@@ -120,6 +125,10 @@ fn run_one(
         }
         StepKind::Isolated([a, b]) => isolated::run(running, a, b),
         StepKind::Link { between, change } => link::run(running, between, change),
+        StepKind::Capture(wanted) => {
+            let since = past.begun.unwrap_or(SystemTime::UNIX_EPOCH);
+            capture::run(running, wanted, since, deadline, cancel)
+        }
         StepKind::Run {
             on,
             command,

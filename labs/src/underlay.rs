@@ -20,7 +20,7 @@ mod relayed;
 
 pub(crate) use ops::NetOp;
 pub(crate) use paths::next_hops;
-pub(crate) use relayed::{link_spec, start_relay};
+pub(crate) use relayed::{capture_file, link_spec, start_relay};
 
 /// MTU of the underlay, as of an ordinary Ethernet.
 pub(crate) const MTU: u32 = 1500;

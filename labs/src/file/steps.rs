@@ -81,6 +81,8 @@ pub enum StepKind {
         /// What it becomes.
         change: LinkChange,
     },
+    /// Frames came out of a link since the step before began, or none did.
+    Capture(Capture),
     /// A command ends as told.
     Run {
         /// Where.
@@ -194,6 +196,19 @@ pub enum Target {
     Address(IpAddr),
 }
 
+/// Frames of a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capture {
+    /// Its nodes.
+    pub link: Vec<NodeName>,
+    /// Which frames.
+    pub filter: Probe,
+    /// Whether there must be some, or none.
+    pub present: bool,
+    /// Only those that reach this node.
+    pub to: Option<NodeName>,
+}
+
 /// What a link becomes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinkChange {
@@ -206,6 +221,11 @@ pub struct LinkChange {
 }
 
 impl StepKind {
+    /// Whether it looks at this link's frames.
+    pub(in crate::file) fn watches(&self, link: &Link) -> bool {
+        matches!(self, StepKind::Capture(capture) if link.joins(&capture.link))
+    }
+
     /// Whether it changes what this link does to frames.
     pub(in crate::file) fn changes(&self, link: &Link) -> bool {
         match self {

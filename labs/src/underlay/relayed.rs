@@ -82,7 +82,7 @@ fn requests(link: &Link, place: &Place) -> Vec<Request> {
 }
 
 /// Where the frames of a link are written: where the file says, or for its steps in the lab's folder.
-fn capture_file(link: &Link, place: &Place) -> Option<PathBuf> {
+pub(crate) fn capture_file(link: &Link, place: &Place) -> Option<PathBuf> {
     match &link.capture {
         // The relay works in another folder.
         Some(file) => std::path::absolute(file).ok(),

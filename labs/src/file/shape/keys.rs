@@ -313,6 +313,24 @@ pub(in crate::file) const STEP_KINDS: &[Key] = &[
         "A link is set up or down, cut, or made better or worse.",
     ),
     may(
+        "capture",
+        Kind::Table(&[
+            must("link", Kind::Ends, "The link's nodes."),
+            must(
+                "filter",
+                Kind::Traffic,
+                "Which frames: udp/4789, tcp/80 or icmp.",
+            ),
+            may(
+                "present",
+                Kind::Flag,
+                "Whether there must be some; true without it.",
+            ),
+            may("to", Kind::Text, "Only frames that reach this node."),
+        ]),
+        "Frames came out of a link since the step before began, or none did.",
+    ),
+    may(
         "run",
         Kind::Table(&[
             NODE_NAME,

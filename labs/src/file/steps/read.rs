@@ -8,8 +8,8 @@ use serde::Deserialize;
 use weft_overlay::{ContainerRef, NetworkRef, NodeName};
 
 use super::{
-    Condition, Family, Known, LinkChange, LinkState, Machine, Step, StepKind, Stream, Subject,
-    Target, apply,
+    Capture, Condition, Family, Known, LinkChange, LinkState, Machine, Step, StepKind, Stream,
+    Subject, Target, apply,
 };
 use crate::diagnose::Mistakes;
 use crate::file::lab::duration;
@@ -47,6 +47,14 @@ struct LinkTable {
     between: Vec<NodeName>,
     state: Option<LinkState>,
     from: Option<NodeName>,
+}
+
+#[derive(Deserialize)]
+struct CaptureTable {
+    link: Vec<NodeName>,
+    filter: String,
+    present: Option<bool>,
+    to: Option<NodeName>,
 }
 
 #[derive(Deserialize)]
@@ -184,6 +192,7 @@ impl Reader<'_> {
             "reach" | "blocked" | "dropped" => self.flow(kind, value),
             "isolated" => self.isolated(value),
             "link" => self.link(value),
+            "capture" => self.capture(value),
             "run" => self.run(value),
             "kill" => self.kill(value),
             "start" => self.subject(kind, value).map(StepKind::Start),
@@ -283,7 +292,7 @@ impl Reader<'_> {
             from,
         } = typed(value, "link", self.mistakes)?;
         let changes = Changes::read(value, "link", self.mistakes)?;
-        self.link_of(&between, value);
+        self.link_of(&between, value, "between");
         if let Some(node) = &from
             && !between.contains(node)
         {
@@ -316,15 +325,35 @@ impl Reader<'_> {
         Some(StepKind::Link { between, change })
     }
 
+    fn capture(&mut self, value: &Value<'_>) -> Option<StepKind> {
+        let table: CaptureTable = typed(value, "capture", self.mistakes)?;
+        self.link_of(&table.link, value, "link");
+        if let Some(node) = &table.to
+            && !table.link.contains(node)
+        {
+            self.refuse(
+                span_of(value, "to"),
+                format!("capture: {node} is not at the link"),
+                format!("it joins {}", words(&table.link)),
+            );
+        }
+        Some(StepKind::Capture(Capture {
+            link: table.link,
+            filter: table.filter.parse().ok()?,
+            present: table.present.unwrap_or(true),
+            to: table.to,
+        }))
+    }
+
     /// The nodes of a step must be those of a link.
-    fn link_of(&mut self, between: &[NodeName], value: &Value<'_>) {
-        for (name, item) in between.iter().zip(items_of(value, "between")) {
+    fn link_of(&mut self, between: &[NodeName], value: &Value<'_>, key: &str) {
+        for (name, item) in between.iter().zip(items_of(value, key)) {
             self.known.node(name, item.span(), self.mistakes);
         }
         if !self.known.joined(between) {
             let names: Vec<String> = between.iter().map(|name| format!("\"{name}\"")).collect();
             self.refuse(
-                span_of(value, "between"),
+                span_of(value, key),
                 format!("there is no link between {}", words(between)),
                 format!("add [[link]] with between = [{}]", names.join(", ")),
             );

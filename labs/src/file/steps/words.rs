@@ -42,6 +42,15 @@ impl fmt::Display for StepKind {
             StepKind::Link { between, change } => {
                 write!(f, "link {} {change}", ends(between))
             }
+            StepKind::Capture(capture) => {
+                let some = if capture.present { "" } else { "no " };
+                let (filter, link) = (capture.filter, ends(&capture.link));
+                write!(f, "link {link} carries {some}{filter}")?;
+                match &capture.to {
+                    Some(node) => write!(f, " to {node}"),
+                    None => Ok(()),
+                }
+            }
             StepKind::Run {
                 on,
                 command,

@@ -121,6 +121,8 @@ isolated = ["red/front", "red/back"]
 [[step]]
 link = { between = ["n1", "n2"], state = "down" }
 [[step]]
+capture = { link = ["n1", "n2"], filter = "udp/4789", present = false, to = "n2" }
+[[step]]
 run = { node = "n1", command = ["false"], exit = 1, text = "x" }
 [[step]]
 kill = { agent = "n1", signal = "TERM" }
@@ -150,7 +152,7 @@ fn a_step_of_each_kind_is_read_and_fits_the_schema() {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/topologies"));
     let lab = LabFile::parse("lab.toml", &text, folder, None).unwrap();
     assert_eq!(lab.steps.len(), shape::STEP_KINDS.len() + 1);
-    assert!(matches!(lab.steps[11].kind, StepKind::Apply(_)));
+    assert!(matches!(lab.steps[12].kind, StepKind::Apply(_)));
     // Every kind's table of keys is closed and every key says what it is for.
     for kind in shape::STEP_KINDS {
         assert!(
