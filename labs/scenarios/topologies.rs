@@ -7,10 +7,11 @@ use crate::lab::{machine, text, unique, weft};
 /// Those that another file runs.
 const ELSEWHERE: [&str; 1] = ["two-tenants"];
 /// Those that are run here, each by a test of its own.
-const HERE: [&str; 4] = [
+const HERE: [&str; 5] = [
     "chain-across-three-nodes",
     "dual-stack",
     "ring-of-five",
+    "store-on-etcd",
     "two-vms-one-chain",
 ];
 
@@ -53,6 +54,12 @@ fn two_tenants_reach_their_own_and_not_each_other_over_both_families() {
 #[test]
 fn a_ring_survives_one_cut_and_heals_after_two() {
     passes("ring-of-five");
+}
+
+/// Needs `etcd` (package etcd-server).
+#[test]
+fn agents_live_on_a_real_etcd_that_loses_a_member() {
+    passes("store-on-etcd");
 }
 
 #[test]

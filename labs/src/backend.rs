@@ -83,6 +83,9 @@ pub(crate) trait Carrier: fmt::Debug + Send + Sync {
     /// Starts weft in the background; its output goes on in the node's log.
     fn spawn(&self, args: &[String]) -> Result<Process, LabError>;
 
+    /// Starts a program of the node in the background, as [`Carrier::spawn`] does weft.
+    fn spawn_program(&self, program: &str, args: &[String]) -> Result<Process, LabError>;
+
     /// Whether what [`Carrier::spawn`] started still runs.
     fn runs(&self, process: Process) -> bool;
 

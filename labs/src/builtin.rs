@@ -6,7 +6,7 @@ use crate::error::LabError;
 use crate::file::LabFile;
 
 /// Name, text.
-const TOPOLOGIES: [(&str, &str); 5] = [
+const TOPOLOGIES: [(&str, &str); 6] = [
     (
         "two-tenants",
         include_str!("../topologies/two-tenants.toml"),
@@ -19,6 +19,10 @@ const TOPOLOGIES: [(&str, &str); 5] = [
     (
         "ring-of-five",
         include_str!("../topologies/ring-of-five.toml"),
+    ),
+    (
+        "store-on-etcd",
+        include_str!("../topologies/store-on-etcd.toml"),
     ),
     (
         "two-vms-one-chain",

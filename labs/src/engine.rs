@@ -21,6 +21,7 @@ use crate::steps;
 mod agents;
 mod bring_up;
 mod contents;
+mod etcd;
 mod life;
 mod list;
 mod tear_down;
@@ -82,6 +83,9 @@ fn begin(options: &RunOptions) -> Result<(Running, Report, Cancel), LabError> {
     }
     lab.keep_only(&options.only)?;
     need_root(&lab.name)?;
+    if lab.etcd {
+        etcd::program()?;
+    }
     let cancel = Cancel::on_signals()?;
     let mut report = Report::new(&lab, options.host.json);
     let place = Place::new(&options.host.root, &lab.name);

@@ -44,6 +44,8 @@ pub struct LabFile {
     pub name: String,
     /// `[lab] backend`, unless it was overridden.
     pub backend: Backend,
+    /// `[lab] store` is etcd.
+    pub etcd: bool,
     /// `[lab] lease_ttl`: how long a node without sign of life counts as there.
     pub lease_ttl: Option<Duration>,
     /// `[lab] seed`: of all chance on its links.
@@ -118,6 +120,7 @@ impl LabFile {
             (Some(lab), true) => Ok(LabFile {
                 file: name.to_owned(),
                 name: lab.name,
+                etcd: lab.etcd,
                 backend,
                 lease_ttl: lab.lease_ttl,
                 seed: lab.seed,

@@ -51,6 +51,15 @@ pub(crate) enum Entry {
         /// The arguments of `weft`, to start it anew.
         args: Vec<String>,
     },
+    /// A member of the store beside the agents; it ends with its node's holder.
+    Store {
+        /// The node.
+        node: String,
+        /// Its number here.
+        pid: i32,
+        /// When it started, in clock ticks since boot.
+        start: u64,
+    },
     /// A cgroup in every hierarchy, with all below it.
     Cgroup {
         /// Relative to the hierarchy's root.

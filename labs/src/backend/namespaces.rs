@@ -56,10 +56,14 @@ impl Carrier for Namespaces {
     }
 
     fn spawn(&self, args: &[String]) -> Result<Process, LabError> {
+        self.spawn_program(&self.exe, args)
+    }
+
+    fn spawn_program(&self, program: &str, args: &[String]) -> Result<Process, LabError> {
         let failed = |cause: String| {
             LabError::failed(
                 format!("node {}", self.node),
-                format!("its agent cannot be started: {cause}"),
+                format!("{program} cannot be started: {cause}"),
                 format!("see {}", self.log.display()),
             )
         };
@@ -68,7 +72,7 @@ impl Carrier for Namespaces {
             .args([enter::WORD, &self.id, &self.holder.pid.to_string()])
             .arg(&self.log)
             .arg("--")
-            .arg(&self.exe)
+            .arg(program)
             .args(args)
             .stdin(Stdio::null());
         let deadline = Instant::now() + HOLDER_READY;

@@ -54,7 +54,11 @@ impl Carrier for Virtual {
 
     /// The process's number is the machine's; its start is not known here, so it counts as 0.
     fn spawn(&self, args: &[String]) -> Result<Process, LabError> {
-        let mut argv = vec![guest::PROGRAM.to_owned()];
+        self.spawn_program(guest::PROGRAM, args)
+    }
+
+    fn spawn_program(&self, program: &str, args: &[String]) -> Result<Process, LabError> {
+        let mut argv = vec![program.to_owned()];
         argv.extend_from_slice(args);
         let pid = self.0.spawn(&argv)?;
         Ok(Process { pid, start: 0 })

@@ -28,7 +28,7 @@ const TAIL: usize = 12;
 const MEMBERS_MAX: usize = 5;
 
 /// How many of the nodes are store members: the first ones.
-fn members(nodes: usize) -> usize {
+pub(super) fn members(nodes: usize) -> usize {
     let odd = nodes - usize::from(nodes.is_multiple_of(2));
     odd.clamp(1, MEMBERS_MAX)
 }
@@ -53,7 +53,7 @@ pub(crate) fn arguments(lab: &LabFile, nodes: &[Node], index: usize) -> Vec<Stri
     ]
     .map(str::to_owned)
     .to_vec();
-    if index < members.len() {
+    if index < members.len() && !lab.etcd {
         let cluster: Vec<String> = members
             .iter()
             .map(|member| format!("{}=http://{}:2380", member.name, member.address))
@@ -74,6 +74,9 @@ pub(crate) fn arguments(lab: &LabFile, nodes: &[Node], index: usize) -> Vec<Stri
 
 /// Starts all agents.
 pub(super) fn start(lab: &LabFile, nodes: &[Node], journal: &mut Journal) -> Result<(), LabError> {
+    if lab.etcd {
+        super::etcd::start(lab, nodes, journal)?;
+    }
     for (index, node) in nodes.iter().enumerate() {
         let args = arguments(lab, nodes, index);
         let process = node.carrier.spawn(&args)?;

@@ -15,12 +15,14 @@ use crate::tables::{Value, span_of, typed};
 struct LabTable {
     name: String,
     backend: Option<String>,
+    store: Option<String>,
     lease_ttl: Option<String>,
     seed: Option<u64>,
 }
 
 pub(super) struct Lab {
     pub(super) name: String,
+    pub(super) etcd: bool,
     pub(super) lease_ttl: Option<Duration>,
     pub(super) seed: u64,
     pub(super) backend: Backend,
@@ -58,9 +60,19 @@ pub(super) fn read(
         let message = error.to_string().replace("node name", "lab name");
         mistakes.add(span_of(&item, "name"), message, "this name", None);
     }
+    let etcd = table.store.as_deref() == Some("etcd");
+    if etcd && backend == Backend::Qemu {
+        mistakes.add(
+            span_of(&item, "store"),
+            "a machine of the backend qemu has no etcd",
+            "not there",
+            "remove `store`, or run the lab with --backend netns".to_owned(),
+        );
+    }
     let lease_ttl = table.lease_ttl.as_deref().and_then(duration);
     Some(Lab {
         name: table.name,
+        etcd,
         lease_ttl,
         seed: table.seed.unwrap_or_default(),
         backend,

@@ -189,3 +189,13 @@ fn steps_are_chosen_by_number_or_by_words_of_their_title() {
     assert_eq!(error.exit_code(), 3);
     assert!(error.to_string().contains("2 node n2 is ready"), "{error}");
 }
+
+#[test]
+fn a_store_of_etcd_is_for_namespaces_and_refused_on_machines_with_its_place() {
+    let text = HEAD.replace("name = \"small\"", "name = \"small\"\nstore = \"etcd\"");
+    assert!(read(&text).unwrap().etcd);
+    assert!(!read(HEAD).unwrap().etcd);
+    let found = LabFile::parse("lab.toml", &text, Path::new("."), Some("qemu")).unwrap_err();
+    let place = found.iter().find(|d| d.message.contains("no etcd"));
+    assert_eq!(place.map(|d| (d.line, d.column)), Some((3, 9)), "{found:?}");
+}

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, bail};
 
 /// A package and the program by which it is found.
-const NEEDS: [(&str, &str, &str); 7] = [
+const NEEDS: [(&str, &str, &str); 8] = [
     (
         "bpftool",
         "bpftool",
@@ -18,6 +18,11 @@ const NEEDS: [(&str, &str, &str); 7] = [
         "etcd-client",
         "etcdctl",
         "the stock client against weft's store",
+    ),
+    (
+        "etcd-server",
+        "etcd",
+        "a lab whose agents live on a real etcd",
     ),
     (
         "iproute2",

@@ -29,6 +29,11 @@ pub(in crate::file) const LAB: &[Key] = &[
         "What a node is: `netns`, namespaces of this machine, or `qemu`, a virtual machine.",
     ),
     may(
+        "store",
+        Kind::Word(&["weft", "etcd"]),
+        "What keeps the cluster's documents: the nodes themselves, or etcd beside them (netns).",
+    ),
+    may(
         "lease_ttl",
         Kind::Duration,
         "How long a node without sign of life counts as there.",
