@@ -81,7 +81,7 @@ fn all_kinds() -> BTreeSet<String> {
 }
 
 /// What each step that must fail says, in order.
-const SENTENCES: [&str; 19] = [
+const SENTENCES: [&str; 20] = [
     "expected: an answer from red/web on tcp/81; seen: no answer",
     "expected: the packet goes in and out of firewall; seen: an answer",
     "expected: firewall takes the packet in and keeps it; seen: an answer",
@@ -101,6 +101,7 @@ const SENTENCES: [&str; 19] = [
     "expected: node n2 is ready; seen: ",
     "expected: container red/once runs; seen: no process of it; look at: weft ps",
     "expected: link n1 to n2 is set down; seen: ",
+    "expected: some frames of tcp/9 on link n1 to n3; seen: 0; look at: ",
 ];
 
 #[test]
