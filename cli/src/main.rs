@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Some("shim") => commands::hidden::shim(&raw[1..]),
         Some("lab-holder") => weft_labs::holder_main(&raw[1..]),
         Some("lab-enter") => weft_labs::enter_main(&raw[1..]),
+        Some(weft_labs::disk::WORD) => weft_labs::disk::main(&raw[1..]),
         Some("lab-machine") => weft_labs::machine_main(&raw[1..]),
         Some("lab-relay") => weft_labs::relay_main(&raw[1..]),
         Some("lab-guest") => weft_labs::guest_main(&raw[1..]),

@@ -18,6 +18,7 @@ mod kernel;
 mod links;
 mod main_job;
 mod outage;
+mod power;
 mod refused;
 mod steps;
 mod store_leader;

@@ -6,6 +6,8 @@
 //! - `journal`, `place`, `processes`, `cgroups`: what a lab owns on the machine, so that it can be removed.
 //! - `machine`: virtual machines: kernel, initramfs, QEMU, the guest's side.
 //! - `underlay`: the segment or the links that join the nodes.
+//! - `disk`: a machine's disk that loses in a power cut what a real one may lose.
+//! - `random`: seeded chance.
 //! - `backend`: what carries nodes: namespaces or machines, behind one trait.
 //! - `relay`: what joins nodes frame by frame, with delay, loss, rate and cuts.
 //! - `node`: a node, driven through the real binary as a process (`command`, `cancel`).
@@ -20,6 +22,7 @@ mod cancel;
 mod cgroups;
 mod command;
 mod diagnose;
+pub mod disk;
 mod engine;
 pub mod enter;
 mod error;
@@ -32,6 +35,7 @@ mod observe;
 mod options;
 mod place;
 mod processes;
+mod random;
 pub mod relay;
 mod report;
 pub mod site;

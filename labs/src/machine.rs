@@ -71,6 +71,9 @@ pub struct Spec {
     pub cpus: u32,
     /// Its network cards, `eth0` first.
     pub cards: Vec<Card>,
+    /// Its disk: a folder as [`crate::disk::make`] makes it, below its own, relative to it; served by the disk's process.
+    /// What weft keeps is on it. None: all is in memory.
+    pub disk: Option<String>,
     /// Who carries out its instructions; none: found out by booting, once.
     pub accelerator: Option<Accelerator>,
     /// Whether it ends with the thread that boots it; else it stays until it is ended.
@@ -96,6 +99,7 @@ impl Spec {
             memory_mib: 512,
             cpus: 1,
             cards: Vec::new(),
+            disk: None,
             accelerator: None,
             bound: true,
         })
@@ -147,6 +151,17 @@ impl Machine {
             id: id.to_owned(),
             keeper,
         }
+    }
+
+    /// Boots it anew after its end, as it was made: the same kernel, cards and disk. Ready when this returns.
+    pub fn boot_again(&self) -> Result<Machine, LabError> {
+        let life = Life {
+            name: &self.name,
+            folder: &self.folder,
+            weft_exe: &self.weft_exe,
+            id: &self.id,
+        };
+        start(&life, BOOT_WITHIN)
     }
 
     /// A command inside that shares our standard streams; its exit code is the command's.
@@ -273,6 +288,7 @@ fn boot(spec: &Spec, accelerator: Accelerator, within: Duration) -> Result<Machi
         memory_mib: spec.memory_mib,
         cpus: spec.cpus,
         cards: &spec.cards,
+        disk: spec.disk.as_deref(),
         accelerator,
     });
     let program = qemu::program()?.to_string_lossy().into_owned();
@@ -283,19 +299,33 @@ fn boot(spec: &Spec, accelerator: Accelerator, within: Duration) -> Result<Machi
     let path = folder.join(keeper::PLAN);
     let text = serde_json::to_vec(&plan).unwrap_or_default();
     std::fs::write(&path, text).map_err(LabError::io("write", path))?;
-    start(spec, within)
+    let life = Life {
+        name: &spec.name,
+        folder: &spec.folder,
+        weft_exe: &spec.weft_exe,
+        id: &spec.id,
+    };
+    start(&life, within)
 }
 
-fn start(spec: &Spec, within: Duration) -> Result<Machine, LabError> {
+/// What a machine is started by, once its folder says what it is made of.
+struct Life<'a> {
+    name: &'a str,
+    folder: &'a Path,
+    weft_exe: &'a Path,
+    id: &'a str,
+}
+
+fn start(life: &Life<'_>, within: Duration) -> Result<Machine, LabError> {
     let begun = Instant::now();
-    let mut command = Command::new(&spec.weft_exe);
+    let mut command = Command::new(life.weft_exe);
     command
-        .args([keeper::WORD, &spec.id, "keep"])
-        .arg(&spec.folder);
-    let mut lines = Lines::start(command).map_err(|e| not_up(spec, &e.to_string()))?;
+        .args([keeper::WORD, life.id, "keep"])
+        .arg(life.folder);
+    let mut lines = Lines::start(command).map_err(|e| not_up(life, &e.to_string()))?;
     let keeper = lines
         .process()
-        .ok_or_else(|| not_up(spec, "its keeper ended at once"))?;
+        .ok_or_else(|| not_up(life, "its keeper ended at once"))?;
     let said = lines.next(begun + within);
     let hello = match &said {
         Some(line) => match line.strip_prefix("ready ") {
@@ -308,13 +338,13 @@ fn start(spec: &Spec, within: Duration) -> Result<Machine, LabError> {
         Ok(hello) => {
             lines.leave_running();
             let machine = Machine {
-                name: spec.name.clone(),
+                name: life.name.to_owned(),
                 kernel: hello.kernel,
                 not_loaded: hello.not_loaded,
                 booted_in: begun.elapsed(),
-                folder: spec.folder.clone(),
-                weft_exe: spec.weft_exe.clone(),
-                id: spec.id.clone(),
+                folder: life.folder.to_owned(),
+                weft_exe: life.weft_exe.to_owned(),
+                id: life.id.to_owned(),
                 keeper,
             };
             client::set_clock(&machine.folder, ANSWER_WITHIN)
@@ -324,25 +354,25 @@ fn start(spec: &Spec, within: Duration) -> Result<Machine, LabError> {
         Err(cause) => {
             // Ends the keeper, and QEMU with it.
             drop(lines);
-            Err(not_up(spec, &cause))
+            Err(not_up(life, &cause))
         }
     }
 }
 
-fn not_up(spec: &Spec, cause: &str) -> LabError {
-    let console = console(&spec.folder);
+fn not_up(life: &Life<'_>, cause: &str) -> LabError {
+    let console = console(life.folder);
     let shown = if console.trim().is_empty() {
         "its console is empty".to_owned()
     } else {
         format!("the end of its console:\n{console}")
     };
     LabError::failed(
-        format!("machine {}", spec.name),
+        format!("machine {}", life.name),
         format!("{cause}; {shown}"),
         format!(
-            "kernel {}; everything it said is in {}",
-            spec.kernel.image.display(),
-            spec.folder.join(qemu::CONSOLE).display()
+            "everything it said is in {}, what it is made of in {}",
+            life.folder.join(qemu::CONSOLE).display(),
+            life.folder.join(keeper::PLAN).display()
         ),
     )
 }

@@ -2,7 +2,7 @@
 //!
 //! Every frame of an impaired link, and every frame between virtual machines, passes here, so delay,
 //! loss and rate are the same whatever the kernel offers, and each frame can be counted and captured.
-//! - `impairment`, `spec`: what is wanted. `random`: chance, from a seed.
+//! - `impairment`, `spec`: what is wanted.
 //! - `lane`: one direction. `bridge`: a segment's addresses. `fabric`: all links; pure, `now` comes in.
 //! - `port`: unix sockets and TAP devices. `capture`: pcapng. `serve`: the one thread that moves frames.
 //! - `control`: what a running relay is asked. `clients`: its connections. `process`: the relay of a lab.
@@ -18,7 +18,6 @@ mod impairment;
 mod lane;
 mod port;
 pub(crate) mod process;
-mod random;
 mod serve;
 mod spec;
 #[cfg(test)]

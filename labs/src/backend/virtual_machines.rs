@@ -157,6 +157,7 @@ pub(super) fn bring_up(
             memory_mib: wanted.memory_mib,
             cpus: 1,
             cards: cards(index, &joins),
+            disk: None,
             accelerator: Some(accelerator),
             bound: false,
         });

@@ -15,7 +15,7 @@ mod init;
 mod serve;
 mod session;
 
-pub(crate) use init::PROGRAM;
+pub(crate) use init::{ON_DISK, PROGRAM};
 
 /// The hidden word of the command line.
 pub const WORD: &str = "lab-guest";

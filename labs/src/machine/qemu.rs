@@ -44,6 +44,8 @@ pub(super) struct Parts<'a> {
     pub(super) memory_mib: u32,
     pub(super) cpus: u32,
     pub(super) cards: &'a [Card],
+    /// The folder of the disk, relative to the machine's.
+    pub(super) disk: Option<&'a str>,
     pub(super) accelerator: Accelerator,
 }
 
@@ -80,7 +82,7 @@ pub(super) fn arguments(parts: &Parts<'_>) -> Vec<String> {
     args.add("-m", format!("{}M", parts.memory_mib));
     args.add("-kernel", parts.kernel.image.to_string_lossy());
     args.add("-initrd", parts.initramfs);
-    args.add("-append", kernel_line(parts.name, parts.accelerator));
+    args.add("-append", kernel_line(parts));
     args.add("-serial", format!("file:{CONSOLE}"));
     args.add("-device", "virtio-rng-pci");
     args.add("-device", "virtio-serial-pci");
@@ -94,6 +96,15 @@ pub(super) fn arguments(parts: &Parts<'_>) -> Vec<String> {
         "-device",
         format!("virtserialport,chardev=log,name={LOG_PORT}"),
     );
+    if let Some(folder) = parts.disk {
+        // What the machine flushes reaches the disk as a flush: nothing is cached here.
+        let socket = format!("{folder}/{}", crate::disk::NBD);
+        args.add(
+            "-blockdev",
+            format!("driver=nbd,node-name=disk0,server.type=unix,server.path={socket}"),
+        );
+        args.add("-device", "virtio-blk-pci,drive=disk0,write-cache=on");
+    }
     for (number, card) in parts.cards.iter().enumerate() {
         let (local, remote, mac) = (&card.local, &card.remote, &card.mac);
         args.add(
@@ -112,14 +123,20 @@ pub(super) fn arguments(parts: &Parts<'_>) -> Vec<String> {
 }
 
 /// What the kernel is told: to say little on the slow console, to end at once when it panics, and to run weft.
-fn kernel_line(name: &str, accelerator: Accelerator) -> String {
+fn kernel_line(parts: &Parts<'_>) -> String {
     // Guards against other tenants of a processor cost a translator a quarter of its speed, and guard nobody there.
-    let guards = match accelerator {
+    let guards = match parts.accelerator {
         Accelerator::Kvm => "",
         Accelerator::Tcg => "mitigations=off ",
     };
+    let name = parts.name;
+    let disk = if parts.disk.is_some() {
+        super::guest::ON_DISK
+    } else {
+        ""
+    };
     format!(
-        "console=ttyS0 loglevel=4 panic=-1 {guards}rdinit={} weft.name={name} -- {}",
+        "console=ttyS0 loglevel=4 panic=-1 {guards}rdinit={} weft.name={name} {disk}-- {}",
         super::guest::PROGRAM,
         super::guest::WORD
     )
@@ -157,6 +174,7 @@ mod tests {
             memory_mib: 512,
             cpus: 1,
             cards: &[card(0), card(1)],
+            disk: Some("disk"),
             accelerator: Accelerator::Tcg,
         });
         assert!(args.iter().any(|arg| arg == "0123abcd"));

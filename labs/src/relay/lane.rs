@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::impairment::Impairment;
-use super::random::Random;
+use crate::random::Random;
 
 /// An Ethernet header, which an MTU does not count.
 const HEADER: usize = 14;

@@ -1,5 +1,5 @@
 //! Process 1 of a machine: file systems, modules, host name, loopback. Everything is in the archive that the kernel
-//! unpacked; there is no other disk.
+//! unpacked; on a disk is the state alone.
 
 use std::fs;
 use std::path::Path;
@@ -16,6 +16,10 @@ use crate::machine::initramfs::{MODULES, ORDER};
 
 /// weft, inside.
 pub(crate) const PROGRAM: &str = "/usr/bin/weft";
+/// Said to a machine whose state is on a disk.
+pub(crate) const ON_DISK: &str = "weft.disk=/dev/vda ";
+/// What is on the disk: what weft keeps.
+const STATE: &str = "/var/lib/weft";
 /// Where programs are looked for.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// What could not be loaded, for the server to tell.
@@ -32,6 +36,17 @@ pub(super) fn prepare() -> anyhow::Result<()> {
     mounts()?;
     let not_loaded = load_modules().context("load modules")?;
     fs::write(NOT_LOADED, not_loaded.join("\n"))?;
+    if let Some(device) = option("weft.disk") {
+        fs::create_dir_all(STATE).context(STATE)?;
+        mount(
+            Some(device.as_str()),
+            STATE,
+            Some("ext4"),
+            MsFlags::empty(),
+            NONE,
+        )
+        .with_context(|| format!("mount {device} at {STATE}"))?;
+    }
     let name = option("weft.name").unwrap_or_else(|| "machine".to_owned());
     nix::unistd::sethostname(&name).context("set the host name")?;
     fs::write("/etc/hostname", format!("{name}\n"))?;

@@ -1,4 +1,4 @@
-//! The chance of one lane: seeded, and the same for ever.
+//! Chance, seeded, and the same for ever: of a link's lanes, of a disk's power cut.
 //!
 //! A run that failed must fail again from its seed, also after an upgrade of any crate; generators of
 //! crates may change between versions. Owns: SplitMix64 (Steele, Lea, Flood: "Fast splittable
@@ -34,6 +34,11 @@ impl Random {
     /// does not shift the draws of its jitter.
     pub(crate) fn chance(&mut self, part: f64) -> bool {
         part > 0.0 && (self.draw() as f64) < part * WHOLE
+    }
+
+    /// Evenly from 0 to one below `count`; 0 for none.
+    pub(crate) fn below(&mut self, count: usize) -> usize {
+        ((u128::from(self.draw()) * count as u128) >> 64) as usize
     }
 
     /// Evenly from zero up to twice `around`.
