@@ -3,12 +3,12 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use weft_labs::disk;
 use weft_labs::machine::{Kernel, Machine, Spec};
 
-use crate::lab::{machine as machine_is_ours, text, weft};
+use crate::lab::{machine as machine_is_ours, text, unique, weft};
 
 /// The test's program, inside.
 const WRITER: &str = "/usr/bin/disk-writer";
@@ -71,6 +71,31 @@ fn what_was_flushed_survives_power_cuts_and_who_did_not_flush_is_caught() {
             lost[index]
         );
     }
+}
+
+#[test]
+fn a_node_comes_back_from_its_disk_with_all_that_its_store_acknowledged() {
+    let _ours = machine_is_ours();
+    let folder = tempfile::tempdir().expect("a folder for the file");
+    let file = folder.path().join("power.toml");
+    std::fs::write(&file, include_str!("topologies/power.toml")).expect("write the file");
+    let output = Command::new(weft())
+        .args([
+            "lab",
+            "run",
+            file.to_str().unwrap(),
+            "--name",
+            &unique("power"),
+        ])
+        .output()
+        .expect("run weft");
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("5 of 5 steps passed"), "{said}");
+    assert!(
+        said.contains("sectors that were not flushed (seed 5)"),
+        "{said}"
+    );
 }
 
 /// One way after the other, until each has told enough; then the machine ends while the last one still writes. Who

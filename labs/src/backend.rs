@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::cancel::Cancel;
+use crate::disk::Cut;
 use crate::error::LabError;
 use crate::file::LabFile;
 use crate::journal::Journal;
@@ -70,6 +71,12 @@ impl fmt::Display for Backend {
 pub(crate) trait Carrier: fmt::Debug + Send + Sync {
     /// The process of this machine that the node lives and dies with.
     fn keeper(&self) -> Process;
+
+    /// Starts the node anew after its end: as it was made, with its disk, without network and agent.
+    fn boot_again(&self) -> Result<AnyCarrier, LabError>;
+
+    /// Cuts the power of the disk of a node that has ended.
+    fn cut_power(&self, seed: u64) -> Result<Cut, LabError>;
 
     /// A command on the node that shares our standard streams; ended with its client.
     fn command(&self, argv: &[&str]) -> Command;

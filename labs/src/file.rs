@@ -97,6 +97,7 @@ impl LabFile {
         let (nodes, machines, whole) = nodes::read(tables.take("node"), backend, &mut mistakes);
         if whole {
             known.with_nodes(&nodes);
+            known.with_disks(machines::disks(backend, &nodes, &machines));
         }
         let all_nodes = whole.then_some(nodes.as_slice());
         let mut links = links::read(tables.take("link"), all_nodes, &mut mistakes);

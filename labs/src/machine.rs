@@ -235,6 +235,11 @@ impl Machine {
         console(&self.folder)
     }
 
+    /// Its sockets, console and log.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The process that keeps it.
     pub(crate) fn keeper(&self) -> Process {
         self.keeper

@@ -9,7 +9,7 @@ use weft_overlay::ContainerRef;
 
 use crate::cancel::Cancel;
 use crate::engine::Running;
-use crate::file::{Step, StepKind, Target};
+use crate::file::{Step, StepKind, Subject, Target};
 use crate::options::Outcome;
 use crate::report::Report;
 
@@ -20,6 +20,7 @@ mod command;
 mod dropped;
 mod isolated;
 mod link;
+mod power;
 mod probe;
 mod reach;
 mod stream;
@@ -143,8 +144,19 @@ fn run_one(
             };
             command::run(running, &expected, deadline, cancel)
         }
-        StepKind::Kill { what, signal } => {
-            subject::kill(running, &mut past.hurt, what, *signal, deadline, cancel)
+        StepKind::Kill {
+            what,
+            signal,
+            power,
+        } => {
+            let ended = subject::kill(running, &mut past.hurt, what, *signal, deadline, cancel)?;
+            match what {
+                Subject::Node(name) if *power => power::cut(running, name, step.number),
+                _ => Ok(ended),
+            }
+        }
+        StepKind::Start(Subject::Node(name)) => {
+            power::start(running, &mut past.hurt, name, deadline, cancel)
         }
         StepKind::Start(what) => subject::start(running, &past.hurt, what, deadline, cancel),
         StepKind::Pause(what) => subject::pause(running, what, deadline, cancel),

@@ -102,27 +102,39 @@ pub(crate) fn pair(near: (i32, &str), far: (i32, &str), mtu: u32) -> Result<(), 
 /// neighbour is reached through others, by the fewest links.
 pub(crate) fn configure(nodes: &[Node], wires: &[Wire]) -> Result<(), LabError> {
     for (index, node) in nodes.iter().enumerate() {
-        let mut ops = vec![up("lo")];
-        if wires.is_empty() {
-            ops.extend([has("eth0", node.address, 24), up("eth0")]);
-        } else {
-            ops.push(has("lo", node.address, 32));
-            ops.extend(FORWARD.map(|(key, value)| NetOp::Sysctl {
-                key: key.to_owned(),
-                value: value.to_owned(),
-            }));
-            let own = wires.iter().enumerate();
-            let own = own.filter(|(_, wire)| wire.ends.contains(&index));
-            for (number, wire) in own {
-                let device = interface(wires, index, number);
-                let set = up(&device);
-                let mtu = wire.mtu;
-                ops.extend([NetOp::Mtu { device, mtu }, set]);
-            }
-        }
-        node.carrier.net(&ops)?;
+        node.carrier.net(&devices(nodes, wires, index))?;
     }
     route(nodes, wires)
+}
+
+/// As [`configure`], for one node that begins anew while the others go on.
+pub(crate) fn configure_node(nodes: &[Node], wires: &[Wire], index: usize) -> Result<(), LabError> {
+    let mut ops = devices(nodes, wires, index);
+    ops.extend(routes(nodes, wires, index));
+    nodes[index].carrier.net(&ops)
+}
+
+fn devices(nodes: &[Node], wires: &[Wire], index: usize) -> Vec<NetOp> {
+    let mut ops = vec![up("lo")];
+    if wires.is_empty() {
+        ops.extend([has("eth0", nodes[index].address, 24), up("eth0")]);
+        return ops;
+    }
+    ops.push(has("lo", nodes[index].address, 32));
+    ops.extend(FORWARD.map(|(key, value)| NetOp::Sysctl {
+        key: key.to_owned(),
+        value: value.to_owned(),
+    }));
+    let own = wires.iter().enumerate();
+    let own = own.filter(|(_, wire)| wire.ends.contains(&index));
+    for (number, wire) in own {
+        let device = interface(wires, index, number);
+        let set = wire.up.then(|| up(&device));
+        let mtu = wire.mtu;
+        ops.push(NetOp::Mtu { device, mtu });
+        ops.extend(set);
+    }
+    ops
 }
 
 /// Sets a link up or down and the routes of all nodes to what then is the shortest way.
@@ -142,23 +154,26 @@ pub(crate) fn set_wire(nodes: &[Node], wires: &[Wire], number: usize) -> Result<
 
 fn route(nodes: &[Node], wires: &[Wire]) -> Result<(), LabError> {
     for (from, node) in nodes.iter().enumerate() {
-        let ways = next_hops(from, nodes.len(), wires).into_iter();
-        let ops: Vec<NetOp> = ways
-            .map(|(to, (wire, neighbour))| {
-                let neighbour = nodes[neighbour].address;
-                let destination = nodes[to].address;
-                NetOp::Route {
-                    to: subnet(destination, 32),
-                    via: (destination != neighbour).then_some(neighbour),
-                    device: interface(wires, from, wire),
-                }
-            })
-            .collect();
+        let ops = routes(nodes, wires, from);
         if !ops.is_empty() {
             node.carrier.net(&ops)?;
         }
     }
     Ok(())
+}
+
+fn routes(nodes: &[Node], wires: &[Wire], from: usize) -> Vec<NetOp> {
+    let ways = next_hops(from, nodes.len(), wires).into_iter();
+    ways.map(|(to, (wire, neighbour))| {
+        let neighbour = nodes[neighbour].address;
+        let destination = nodes[to].address;
+        NetOp::Route {
+            to: subnet(destination, 32),
+            via: (destination != neighbour).then_some(neighbour),
+            device: interface(wires, from, wire),
+        }
+    })
+    .collect()
 }
 
 fn up(device: &str) -> NetOp {

@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use super::{AnyCarrier, Carrier, Start};
 use crate::cancel::Cancel;
 use crate::command::{self, Lines};
+use crate::disk::Cut;
 use crate::error::LabError;
 use crate::journal::{Entry, Journal, SWITCH};
 use crate::place::Place;
@@ -36,6 +37,14 @@ struct Namespaces {
 impl Carrier for Namespaces {
     fn keeper(&self) -> Process {
         self.holder
+    }
+
+    fn boot_again(&self) -> Result<AnyCarrier, LabError> {
+        Err(self.no_machine())
+    }
+
+    fn cut_power(&self, _seed: u64) -> Result<Cut, LabError> {
+        Err(self.no_machine())
     }
 
     fn command(&self, argv: &[&str]) -> Command {
@@ -113,6 +122,14 @@ impl Carrier for Namespaces {
 }
 
 impl Namespaces {
+    fn no_machine(&self) -> LabError {
+        LabError::Refused {
+            subject: format!("node {}", self.node),
+            cause: "namespaces end for good and lose no power".to_owned(),
+            help: "run the lab with --backend qemu".to_owned(),
+        }
+    }
+
     fn of(place: &Place, exe: &Path, id: &str, node: &str, holder: Process) -> Namespaces {
         Namespaces {
             node: node.to_owned(),

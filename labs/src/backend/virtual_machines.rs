@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 
 use crate::cancel::Cancel;
 use crate::command;
+use crate::disk::{self, Cut};
 use crate::error::LabError;
 use crate::journal::{Entry, Journal};
 use crate::machine::protocol::Request;
@@ -25,6 +26,8 @@ pub(crate) const LACKS_PROGRAMS: &str =
     "a machine of the backend qemu has no program but weft itself";
 /// Where a machine keeps what the engine brings.
 const BROUGHT: &str = "/var/lib/weft-lab";
+/// The folder of a machine's disk, in its own.
+const DISK: &str = "disk";
 /// The node's state, inside.
 const STATE: &str = "/var/lib/weft";
 
@@ -38,6 +41,14 @@ struct Virtual(Machine);
 impl Carrier for Virtual {
     fn keeper(&self) -> Process {
         self.0.keeper()
+    }
+
+    fn boot_again(&self) -> Result<AnyCarrier, LabError> {
+        Ok(Arc::new(Virtual(self.0.boot_again()?)))
+    }
+
+    fn cut_power(&self, seed: u64) -> Result<Cut, LabError> {
+        disk::cut(&self.0.folder().join(DISK), seed)
     }
 
     fn command(&self, argv: &[&str]) -> Command {
@@ -157,13 +168,21 @@ pub(super) fn bring_up(
             memory_mib: wanted.memory_mib,
             cpus: 1,
             cards: cards(index, &joins),
-            disk: None,
+            disk: wanted.disk_mib.map(|_| DISK.to_owned()),
             accelerator: Some(accelerator),
             bound: false,
         });
         journal.write(&Entry::Holder {
             node: node.to_owned(),
         })?;
+    }
+    for (spec, wanted) in specs.iter().zip(&start.lab.machines) {
+        if let Some(size) = wanted.disk_mib {
+            let folder = spec.folder.join(DISK);
+            disk::make(&folder, size)?;
+            // Its process has the lab's id, by which `down` finds it.
+            disk::start(start.exe, start.id, &folder)?;
+        }
     }
     start.progress.say("booting a machine for each node");
     let booted: Vec<Result<Machine, LabError>> = std::thread::scope(|scope| {

@@ -43,6 +43,8 @@ impl Found {
                     (found.id, found.file, found.backend) = (id, file, backend);
                 }
                 Entry::Started { node, pid, start } if journal::is_node(&node) => {
+                    // A node that was started anew has its last life.
+                    found.nodes.retain(|(known, _)| *known != node);
                     found.nodes.push((node, Process { pid, start }));
                 }
                 Entry::Up => found.up = true,

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use weft_overlay::NodeName;
+
 use super::nodes::NodeTable;
 use crate::backend::{Backend, LACKS_PROGRAMS};
 use crate::diagnose::Mistakes;
@@ -11,6 +13,8 @@ use crate::tables::{Value, items_of, span_of, text_of};
 const MEMORY_MIB: u32 = 512;
 /// Less does not hold the kernel, weft and a store.
 const MEMORY_MIN_MIB: u32 = 256;
+/// Less does not hold a store's log and its snapshots.
+const DISK_MIN_MIB: u32 = 64;
 /// What a machine without other programs can run.
 const WEFT: [&str; 3] = ["/.weft", "/usr/bin/weft", "weft"];
 
@@ -21,6 +25,8 @@ pub struct MachineTable {
     pub memory_mib: u32,
     /// What it boots: `auto`, or a path.
     pub kernel: String,
+    /// The disk that holds its state, in MiB; none: it is in memory and ends with the machine.
+    pub disk_mib: Option<u32>,
 }
 
 /// Reads it from a node's table.
@@ -40,7 +46,7 @@ pub(super) fn read(
     }
     let memory_mib = match &table.memory {
         None => MEMORY_MIB,
-        Some(text) => mebibytes(text).unwrap_or_else(|| {
+        Some(text) => mebibytes(text, MEMORY_MIN_MIB).unwrap_or_else(|| {
             mistakes.add(
                 span_of(item, "memory"),
                 format!("{text:?} is no memory of a node"),
@@ -50,20 +56,45 @@ pub(super) fn read(
             MEMORY_MIB
         }),
     };
+    let disk_mib = table.disk.as_ref().and_then(|text| {
+        let size = mebibytes(text, DISK_MIN_MIB);
+        if size.is_none() {
+            mistakes.add(
+                span_of(item, "disk"),
+                format!("{text:?} is no size of a disk"),
+                "this",
+                format!("write \"1G\" or \"512M\", at least {DISK_MIN_MIB}M"),
+            );
+        }
+        size
+    });
     MachineTable {
+        disk_mib,
         memory_mib,
         kernel: table.kernel.clone().unwrap_or_else(|| "auto".to_owned()),
     }
 }
 
+/// The nodes that are machines with a disk.
+pub(super) fn disks(
+    backend: Backend,
+    nodes: &[NodeName],
+    machines: &[MachineTable],
+) -> Vec<NodeName> {
+    let all = nodes.iter().zip(machines);
+    all.filter(|(_, machine)| backend == Backend::Qemu && machine.disk_mib.is_some())
+        .map(|(node, _)| node.clone())
+        .collect()
+}
+
 /// `512M`, `2G`.
-fn mebibytes(text: &str) -> Option<u32> {
+fn mebibytes(text: &str, least: u32) -> Option<u32> {
     let number = |digits: &str| digits.parse::<u32>().ok();
     let mebibytes = match text.strip_suffix('G') {
         Some(digits) => number(digits)?.checked_mul(1024)?,
         None => number(text.strip_suffix('M')?)?,
     };
-    (mebibytes >= MEMORY_MIN_MIB).then_some(mebibytes)
+    (mebibytes >= least).then_some(mebibytes)
 }
 
 /// Refuses programs that machines do not have: of containers of the machine's own root, and of `run` steps.
@@ -118,10 +149,10 @@ mod tests {
 
     #[test]
     fn memory_is_read_in_both_units() {
-        assert_eq!(mebibytes("512M"), Some(512));
-        assert_eq!(mebibytes("2G"), Some(2048));
+        assert_eq!(mebibytes("512M", 256), Some(512));
+        assert_eq!(mebibytes("2G", 256), Some(2048));
         for bad in ["512", "64M", "1.5G", "", "9999999G"] {
-            assert_eq!(mebibytes(bad), None, "{bad}");
+            assert_eq!(mebibytes(bad, 256), None, "{bad}");
         }
     }
 }

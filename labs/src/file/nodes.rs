@@ -22,6 +22,7 @@ pub(super) struct NodeTable {
     /// For virtual machines; namespaces have the machine's memory. Accepted there, so that one file serves both.
     pub(super) memory: Option<String>,
     pub(super) kernel: Option<String>,
+    pub(super) disk: Option<String>,
 }
 
 /// The nodes and their machines, `count` resolved, and whether all of the tables could be read.

@@ -100,6 +100,8 @@ pub enum StepKind {
         what: Subject,
         /// Which.
         signal: Signal,
+        /// Whether its disk loses power with it.
+        power: bool,
     },
     /// What was killed runs again.
     Start(Subject),

@@ -114,6 +114,31 @@ fn another_backend_is_refused_with_its_place() {
 }
 
 #[test]
+fn only_a_machine_with_a_disk_loses_power_and_boots_again() {
+    let steps = "[[step]]\nkill = { node = \"n1\", power = true }\n[[step]]\nstart = { node = \"n1\" }\n[[step]]\nkill = { agent = \"n1\", power = true }\n";
+    let read =
+        |text: &str, backend| LabFile::parse("lab.toml", text, Path::new("."), Some(backend));
+    let without = format!("{HEAD}{steps}").replace("[\"x\"]", "[\"/.weft\"]");
+    let with = without.replace("count = 2", "count = 2\ndisk = \"1G\"");
+    for (text, backend, expected) in [
+        (&without, "qemu", 3),
+        (&with, "netns", 3),
+        (&with, "qemu", 1),
+    ] {
+        let found = read(text, backend).unwrap_err();
+        assert_eq!(found.len(), expected, "{backend}: {found:?}");
+        let says = |d: &Diagnostic| d.message.contains("is no virtual machine with a disk");
+        assert!(found.iter().all(says), "{found:?}");
+    }
+    let small = with.replace("1G", "1M");
+    assert!(
+        read(&small, "qemu").unwrap_err()[0]
+            .message
+            .contains("no size of a disk")
+    );
+}
+
+#[test]
 fn what_a_backend_cannot_do_is_refused_with_its_place() {
     let step = "[[step]]\nrun = { node = \"n1\", command = [\"ping\"] }\n";
     let text = format!("{HEAD}{step}").replace("count = 2", "count = 2\nmemory = \"1G\"");

@@ -180,6 +180,9 @@ mod tests {
         assert!(args.iter().any(|arg| arg == "0123abcd"));
         assert_eq!(args.iter().filter(|arg| *arg == "-netdev").count(), 2);
         let line = args.iter().find(|arg| arg.starts_with("console=")).unwrap();
-        assert!(line.ends_with("weft.name=n1 -- lab-guest"), "{line}");
+        assert!(
+            line.ends_with("weft.name=n1 weft.disk=/dev/vda -- lab-guest"),
+            "{line}"
+        );
     }
 }

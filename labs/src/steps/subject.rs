@@ -25,6 +25,13 @@ pub(super) struct Hurt {
     ended: Vec<String>,
 }
 
+impl Hurt {
+    /// It runs again.
+    pub(super) fn mended(&mut self, node: &str) {
+        self.ended.retain(|ended| ended != node);
+    }
+}
+
 /// How much of it is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Count {
@@ -131,7 +138,7 @@ fn may_start(what: &Subject, alive: usize, node_ended: bool, look: &str) -> Resu
     ))
 }
 
-fn start_agent(running: &Running, index: usize) -> Result<(), String> {
+pub(super) fn start_agent(running: &Running, index: usize) -> Result<(), String> {
     let node = &running.nodes[index];
     let args = engine::agent_arguments(&running.lab, &running.nodes, index);
     let process = node.carrier.spawn(&args).map_err(|e| e.to_string())?;

@@ -8,11 +8,16 @@ use std::process::Command;
 use anyhow::{Context, bail};
 
 /// A package and the program by which it is found.
-const NEEDS: [(&str, &str, &str); 8] = [
+const NEEDS: [(&str, &str, &str); 9] = [
     (
         "bpftool",
         "bpftool",
         "takes a map entry away behind the agent's back",
+    ),
+    (
+        "e2fsprogs",
+        "mkfs.ext4",
+        "the file system on a virtual machine's disk",
     ),
     (
         "etcd-client",

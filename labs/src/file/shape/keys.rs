@@ -66,6 +66,11 @@ pub(in crate::file) const NODE: &[Key] = &[
         Kind::Text,
         "What a virtual machine boots: `auto`, or a path.",
     ),
+    may(
+        "disk",
+        Kind::Text,
+        "A disk of a virtual machine for the node's state, e.g. 1G; without it the state ends with the machine.",
+    ),
 ];
 
 const DELAY: Key = may("delay", Kind::Time, "Added to each frame's way, one way.");
@@ -357,13 +362,18 @@ pub(in crate::file) const STEP_KINDS: &[Key] = &[
             NODE_NAME,
             CONTAINER_NAME,
             may("signal", Kind::Word(SIGNALS), "KILL without it."),
+            may(
+                "power",
+                Kind::Flag,
+                "Of a node with a disk: its power is cut, and what it had not flushed is partly lost.",
+            ),
         ]),
         "A signal to an agent, to a container's first process, or the end of a node.",
     ),
     may(
         "start",
-        Kind::Table(&[AGENT, CONTAINER_NAME]),
-        "What an earlier step killed runs again.",
+        Kind::Table(&[AGENT, NODE_NAME, CONTAINER_NAME]),
+        "What an earlier step killed runs again; a node boots from its disk.",
     ),
     may(
         "pause",

@@ -21,6 +21,8 @@ pub(in crate::file) struct Known {
     hops: Option<Vec<String>>,
     /// Nothing: some node could not be read.
     nodes: Option<Vec<NodeName>>,
+    /// Machines that keep their state: they can be started anew.
+    disks: Vec<NodeName>,
     links: Vec<BTreeSet<String>>,
     /// Streams that earlier steps began.
     pub(super) streams: Vec<String>,
@@ -47,6 +49,7 @@ impl Known {
             networks: names("network"),
             hops: None,
             nodes: None,
+            disks: Vec::new(),
             links: ends.collect(),
             streams: Vec::new(),
         }
@@ -54,6 +57,15 @@ impl Known {
 
     pub(in crate::file) fn with_nodes(&mut self, nodes: &[NodeName]) {
         self.nodes = Some(nodes.to_vec());
+    }
+
+    /// These nodes are machines with a disk.
+    pub(in crate::file) fn with_disks(&mut self, nodes: Vec<NodeName>) {
+        self.disks = nodes;
+    }
+
+    pub(super) fn has_disk(&self, name: &NodeName) -> bool {
+        self.disks.contains(name)
     }
 
     /// All chains were read.

@@ -73,6 +73,8 @@ struct SubjectTable {
     node: Option<NodeName>,
     container: Option<ContainerRef>,
     signal: Option<String>,
+    #[serde(default)]
+    power: bool,
 }
 
 #[derive(Deserialize)]
@@ -195,7 +197,7 @@ impl Reader<'_> {
             "capture" => self.capture(value),
             "run" => self.run(value),
             "kill" => self.kill(value),
-            "start" => self.subject(kind, value).map(StepKind::Start),
+            "start" => self.start(value),
             "pause" => self.subject(kind, value).map(StepKind::Pause),
             "resume" => self.subject(kind, value).map(StepKind::Resume),
             "wait" => self.wait(value),
@@ -385,6 +387,15 @@ impl Reader<'_> {
     fn kill(&mut self, value: &Value<'_>) -> Option<StepKind> {
         let signal = text_of(value, "signal");
         let what = self.subject("kill", value)?;
+        let power = value
+            .get_ref()
+            .as_table()
+            .and_then(|table| table.get("power"))
+            .and_then(|power| power.get_ref().as_bool());
+        let power = power == Some(true);
+        if power {
+            self.needs_disk(&what, value, "power")?;
+        }
         if signal.is_some() && matches!(what, Subject::Node(_)) {
             self.refuse(
                 span_of(value, "signal"),
@@ -395,13 +406,38 @@ impl Reader<'_> {
         // The shape has the names.
         let signal = signal.and_then(|name| format!("SIG{name}").parse().ok());
         let signal = signal.unwrap_or(Signal::SIGKILL);
-        Some(StepKind::Kill { what, signal })
+        Some(StepKind::Kill {
+            what,
+            signal,
+            power,
+        })
+    }
+
+    fn start(&mut self, value: &Value<'_>) -> Option<StepKind> {
+        let what = self.subject("start", value)?;
+        if matches!(what, Subject::Node(_)) {
+            self.needs_disk(&what, value, "node")?;
+        }
+        Some(StepKind::Start(what))
+    }
+
+    /// Only a machine with a disk comes back, and has power to lose.
+    fn needs_disk(&mut self, what: &Subject, value: &Value<'_>, key: &str) -> Option<()> {
+        if matches!(what, Subject::Node(name) if self.known.has_disk(name)) {
+            return Some(());
+        }
+        self.refuse(
+            span_of(value, key),
+            format!("{what} is no virtual machine with a disk"),
+            "name a `node` that has a `disk`, and run the lab with --backend qemu",
+        );
+        None
     }
 
     fn subject(&mut self, kind: &str, value: &Value<'_>) -> Option<Subject> {
         let table: SubjectTable = typed(value, kind, self.mistakes)?;
         // Only judged here, so that a bad one is told.
-        let _ = table.signal;
+        let _ = (table.signal, table.power);
         self.one_of(kind, value, table.agent, table.node, table.container)
     }
 
@@ -418,7 +454,6 @@ impl Reader<'_> {
         if given.iter().filter(|given| **given).count() != 1 {
             let keys = match kind {
                 "run" | "wait" => "`node` or `container`",
-                "start" => "`agent` or `container`",
                 _ => "`agent`, `node` or `container`",
             };
             self.refuse(

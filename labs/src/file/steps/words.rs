@@ -66,7 +66,10 @@ impl fmt::Display for StepKind {
                     None => Ok(()),
                 }
             }
-            StepKind::Kill { what, signal } => write!(f, "{what} gets {signal}"),
+            StepKind::Kill {
+                what, power: true, ..
+            } => write!(f, "{what} loses its power"),
+            StepKind::Kill { what, signal, .. } => write!(f, "{what} gets {signal}"),
             StepKind::Start(what) => write!(f, "{what} is started"),
             StepKind::Pause(what) => write!(f, "{what} is paused"),
             StepKind::Resume(what) => write!(f, "{what} is resumed"),

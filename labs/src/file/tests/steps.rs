@@ -19,7 +19,7 @@ fn steps_that_name_nothing_or_two_things_are_mistakes() {
             "pause: one of `agent`, `node` or `container` is expected",
             "kill: a node gets no signal, it ends with all that runs on it",
             "there is no node n7",
-            "start: unknown key `node`",
+            "node n1 is no virtual machine with a disk",
         ]
     );
 }
