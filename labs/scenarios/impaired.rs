@@ -12,6 +12,8 @@ use crate::lab::{Lab, ROOT, last_object, text, wait_until};
 const IMPAIRED: &str = include_str!("topologies/impaired.toml");
 /// Datagrams for the loss, and how many a second: what one core relays without a full queue.
 const SENT: f64 = 100_000.0;
+/// Delays are measured so often, in turn, and the least median counts: whatever else runs on the machine only adds.
+const ROUNDS: usize = 5;
 const PORT: &str = "9000";
 
 /// A server on a node, for as long as it is held.
@@ -57,15 +59,17 @@ fn delay_loss_rate_and_a_one_way_cut_are_what_the_file_says() {
     }
 
     // n2 is behind 5 ms each way, n6 behind none, and n5 behind the relay alone.
-    let more = ["--count", "201", "--interval", "5ms"];
-    let [delayed, bare, relayed] = [2, 6, 5].map(|node| probe(&lab, &address(node), &more));
-    let one_way = |report: &Value| (median(report) - median(&bare)) / 2.0;
-    let delay = one_way(&delayed) / 1000.0;
+    let more = ["--count", "41", "--interval", "5ms"];
+    let rounds = (0..ROUNDS).map(|_| [2, 6, 5].map(|node| probe(&lab, &address(node), &more)));
+    let medians: Vec<[f64; 3]> = rounds.map(|round| round.each_ref().map(median)).collect();
+    let least = |of: usize| medians.iter().map(|m| m[of]).fold(f64::INFINITY, f64::min);
+    let [delayed, bare, relayed] = [0, 1, 2].map(least);
+    let delay = (delayed - bare) / 2.0 / 1000.0;
     println!("delay 5 ms: {delay:.3} ms");
-    assert!((4.5..=5.5).contains(&delay), "{delayed} {bare}");
-    let added = one_way(&relayed);
+    assert!((4.5..=5.5).contains(&delay), "{medians:?}");
+    let added = (relayed - bare) / 2.0;
     println!("the relay adds {added:.0} us each way");
-    assert!(added <= 100.0, "{relayed} {bare}");
+    assert!(added <= 100.0, "{medians:?}");
 
     // What n1 sends to n3 is lost by 1 %, the answers are not.
     let more = ["--rate", "10000", "--duration", "10s"];
