@@ -13,6 +13,7 @@ mod etcdctl;
 mod guest;
 mod host_image;
 mod impaired;
+mod inside;
 mod isolation;
 mod kernel;
 mod links;

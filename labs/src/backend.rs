@@ -108,6 +108,12 @@ pub(crate) trait Carrier: fmt::Debug + Send + Sync {
     /// Lets the node read a file of this machine; its path there. Files of one folder stay in one folder.
     fn bring(&self, file: &Path) -> Result<String, LabError>;
 
+    /// Copies a file of this machine to the node.
+    fn copy_in(&self, from: &Path, to: &str) -> Result<(), LabError>;
+
+    /// Copies a file of the node to this machine.
+    fn copy_out(&self, from: &str, to: &Path) -> Result<(), LabError>;
+
     /// Changes the node's own network.
     fn net(&self, ops: &[NetOp]) -> Result<(), LabError>;
 }

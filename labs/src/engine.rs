@@ -8,7 +8,6 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::backend;
 use crate::builtin;
 use crate::cancel::Cancel;
 use crate::error::LabError;
@@ -22,14 +21,18 @@ mod agents;
 mod bring_up;
 mod contents;
 mod etcd;
+mod inside;
 mod life;
 mod list;
+mod plan;
 mod tear_down;
 
 pub(crate) use agents::{agent_of, arguments as agent_arguments};
 pub(crate) use bring_up::{Running, lab_id};
 pub(crate) use contents::containers;
+pub use inside::{cp, exec, logs, shell};
 pub use life::{kill, start};
+pub use plan::print as plan;
 
 /// `weft lab run`: up, steps, down. Prints the report; an error is one of the lab's own making, a
 /// step that does not hold is an [`Outcome`].
@@ -147,34 +150,6 @@ pub fn kernel(host: &Host, wanted: &str) -> Result<(), LabError> {
 /// `weft lab inspect NAME`.
 pub fn inspect(host: &Host, name: &str) -> Result<(), LabError> {
     list::inspect(host, &check_name(name)?)
-}
-
-/// `weft lab exec NAME NODE|TENANT/CONTAINER -- COMMAND`: returns the command's exit code.
-pub fn exec(host: &Host, name: &str, target: &str, command: &[String]) -> Result<u8, LabError> {
-    let name = check_name(name)?;
-    need_root(&name)?;
-    let lab = list::Found::read(host, &name)?;
-    let in_container = target.contains('/');
-    let (node, keeper) = if in_container {
-        lab.first()?
-    } else {
-        lab.node(target)?
-    };
-    let place = Place::new(&host.root, &name);
-    let carrier = backend::attach(lab.backend, &place, &host.weft_exe, &lab.id, &node, keeper);
-    let mut line: Vec<&str> = Vec::new();
-    if in_container {
-        line.extend([carrier.weft(), "exec", target, "--"]);
-    }
-    line.extend(command.iter().map(String::as_str));
-    let status = carrier
-        .command(&line)
-        .status()
-        .map_err(LabError::io("start", &host.weft_exe))?;
-    Ok(status
-        .code()
-        .and_then(|code| u8::try_from(code).ok())
-        .unwrap_or(1))
 }
 
 fn check_name(name: &str) -> Result<String, LabError> {

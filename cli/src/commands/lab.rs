@@ -14,7 +14,13 @@ pub enum Lab {
     /// Bring a lab up, run its steps, take it down. Exit code 0 only if every step held.
     Run(Run),
     /// Bring a lab up and leave it.
-    Up(Source),
+    Up {
+        #[command(flatten)]
+        source: Source,
+        /// Print what would be made, and make nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Remove a lab and everything that its journal tells of.
     Down {
         /// The lab's name.
@@ -49,6 +55,32 @@ pub enum Lab {
     Inspect {
         /// The lab's name.
         name: String,
+    },
+    /// What the nodes' agents have said.
+    Logs {
+        /// The lab's name.
+        name: String,
+        /// This node alone.
+        node: Option<String>,
+        /// Go on with what they say from now on.
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// A shell on a node, or in a container (TENANT/NAME), of a lab.
+    Shell {
+        /// The lab's name.
+        name: String,
+        /// NODE, or TENANT/CONTAINER.
+        target: String,
+    },
+    /// Copy a file to or from a node.
+    Cp {
+        /// The lab's name.
+        name: String,
+        /// A file here, or NODE:/PATH.
+        source: String,
+        /// A file or folder here, or NODE:/PATH.
+        target: String,
     },
     /// Run a command on a node, or in a container (TENANT/NAME), of a lab.
     Exec {
@@ -115,8 +147,12 @@ pub fn run(json: bool, lab: Lab) -> Done {
             let outcome = weft_labs::run(&options)?;
             Ok(u8::from(!outcome.all_passed()))
         }
-        Lab::Up(source) => {
+        Lab::Up { source, dry_run } => {
             let options = options(host, source);
+            if dry_run {
+                weft_labs::plan(&options)?;
+                return Ok(0);
+            }
             doctor::require(&format!("lab {}", options.source))?;
             weft_labs::up(&options)?;
             Ok(0)
@@ -147,6 +183,19 @@ pub fn run(json: bool, lab: Lab) -> Done {
         }
         Lab::Inspect { name } => {
             weft_labs::inspect(&host, &name)?;
+            Ok(0)
+        }
+        Lab::Logs { name, node, follow } => {
+            weft_labs::logs(&host, &name, node.as_deref(), follow)?;
+            Ok(0)
+        }
+        Lab::Shell { name, target } => Ok(weft_labs::shell(&host, &name, &target)?),
+        Lab::Cp {
+            name,
+            source,
+            target,
+        } => {
+            weft_labs::cp(&host, &name, &source, &target)?;
             Ok(0)
         }
         Lab::Exec {

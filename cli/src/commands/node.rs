@@ -109,6 +109,8 @@ pub fn run(host: &str, json: bool, node: Node) -> Done {
             let config = config(*run)?;
             doctor::require(&format!("node {}", config.name))?;
             tracing_subscriber::fmt()
+                // A log is read as a file; colours are for a person who looks on.
+                .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
                 .with_writer(std::io::stderr)
                 .with_env_filter(
                     tracing_subscriber::EnvFilter::try_from_env("WEFT_LOG")

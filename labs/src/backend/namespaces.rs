@@ -116,12 +116,32 @@ impl Carrier for Namespaces {
         Ok(file.to_string_lossy().into_owned())
     }
 
+    fn copy_in(&self, from: &Path, to: &str) -> Result<(), LabError> {
+        copy(from, &self.inside(to))
+    }
+
+    fn copy_out(&self, from: &str, to: &Path) -> Result<(), LabError> {
+        copy(&self.inside(from), to)
+    }
+
     fn net(&self, ops: &[NetOp]) -> Result<(), LabError> {
         underlay::apply_in(self.holder.pid, ops)
     }
 }
 
+fn copy(from: &Path, to: &Path) -> Result<(), LabError> {
+    std::fs::metadata(from).map_err(LabError::io("read", from))?;
+    std::fs::copy(from, to)
+        .map(drop)
+        .map_err(LabError::io("write", to))
+}
+
 impl Namespaces {
+    /// A path of the node as this machine sees it: its mounts are its own.
+    fn inside(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{path}", self.holder.pid))
+    }
+
     fn no_machine(&self) -> LabError {
         LabError::Refused {
             subject: format!("node {}", self.node),

@@ -1,6 +1,7 @@
 //! Nodes as virtual machines, each with a keeper; the relay passes their packets.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -119,6 +120,15 @@ impl Carrier for Virtual {
         let there = format!("{BROUGHT}/{name}");
         self.0.copy_in(file, &there, 0o600)?;
         Ok(there)
+    }
+
+    fn copy_in(&self, from: &Path, to: &str) -> Result<(), LabError> {
+        let mode = std::fs::metadata(from).map_err(LabError::io("read", from))?;
+        self.0.copy_in(from, to, mode.permissions().mode() & 0o777)
+    }
+
+    fn copy_out(&self, from: &str, to: &Path) -> Result<(), LabError> {
+        self.0.copy_out(from, to)
     }
 
     fn net(&self, ops: &[NetOp]) -> Result<(), LabError> {

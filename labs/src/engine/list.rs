@@ -63,21 +63,33 @@ impl Found {
         }
     }
 
+    /// The nodes, in the file's order.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.nodes.iter().map(|(node, _)| node.clone()).collect()
+    }
+
+    /// This node, dead or alive.
+    pub(super) fn known(&self, name: &str) -> Result<String, LabError> {
+        self.find(name).map(|(node, _)| node.clone())
+    }
+
     /// The holder of a node.
     pub(super) fn node(&self, name: &str) -> Result<(String, Process), LabError> {
-        let known: Vec<&str> = self.nodes.iter().map(|(node, _)| node.as_str()).collect();
-        let Some((_, holder)) = self.nodes.iter().find(|(node, _)| node == name) else {
-            return Err(LabError::NotFound {
-                subject: format!("node {name}"),
-                cause: format!("lab {} has no such node", self.name),
-                help: format!(
-                    "its nodes are {}; a container is written TENANT/NAME",
-                    known.join(", ")
-                ),
-            });
-        };
+        let (_, holder) = self.find(name)?;
         self.alive(name, *holder)
             .map(|holder| (name.to_owned(), holder))
+    }
+
+    fn find(&self, name: &str) -> Result<&(String, Process), LabError> {
+        let found = self.nodes.iter().find(|(node, _)| node == name);
+        found.ok_or_else(|| LabError::NotFound {
+            subject: format!("node {name}"),
+            cause: format!("lab {} has no such node", self.name),
+            help: format!(
+                "its nodes are {}; a container is written TENANT/NAME",
+                self.names().join(", ")
+            ),
+        })
     }
 
     /// The holder of the first node.
