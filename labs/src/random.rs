@@ -6,11 +6,13 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// 2^64, as a float: what a 64-bit draw is a part of.
 const WHOLE: f64 = 18_446_744_073_709_551_616.0;
 
 /// A stream of draws.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Random(u64);
 
 impl Random {

@@ -5,6 +5,7 @@
 //! - `impairment`, `spec`: what is wanted.
 //! - `lane`: one direction. `bridge`: a segment's addresses. `fabric`: all links; pure, `now` comes in.
 //! - `port`: unix sockets and TAP devices. `capture`: pcapng. `serve`: the one thread that moves frames.
+//! - `clock`, `state`: a relay that stands still, and goes on from a file.
 //! - `control`: what a running relay is asked. `clients`: its connections. `process`: the relay of a lab.
 //!
 //! Never: addresses, routes, or which node is joined to which; that is the engine's.
@@ -12,6 +13,7 @@
 mod bridge;
 mod capture;
 mod clients;
+mod clock;
 mod control;
 mod fabric;
 mod impairment;
@@ -20,6 +22,7 @@ mod port;
 pub(crate) mod process;
 mod serve;
 mod spec;
+mod state;
 #[cfg(test)]
 mod tests;
 

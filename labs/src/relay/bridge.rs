@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// An address not heard of for this long is forgotten: the standard's default.
 const AGE: Duration = Duration::from_secs(300);
 /// More than a lab's nodes, containers and functions; beyond it frames are flooded, not lost.
@@ -12,7 +14,7 @@ const LIMIT: usize = 16_384;
 /// A MAC address.
 type Mac = [u8; 6];
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Bridge {
     table: HashMap<Mac, (usize, Duration)>,
 }

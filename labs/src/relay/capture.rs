@@ -58,9 +58,15 @@ pub(crate) struct Capture {
 }
 
 impl Capture {
-    pub(crate) fn start(file: &Path, nodes: &[String]) -> Result<Capture, String> {
+    pub(crate) fn start(file: &Path, append: bool, nodes: &[String]) -> Result<Capture, String> {
         let start = || -> anyhow::Result<Capture> {
-            let mut writer = PcapNgWriter::new(BufWriter::new(File::create(file)?))?;
+            let opened = if append {
+                File::options().create(true).append(true).open(file)?
+            } else {
+                File::create(file)?
+            };
+            let size = opened.metadata()?.len();
+            let mut writer = PcapNgWriter::new(BufWriter::new(opened))?;
             for node in nodes {
                 let mut interface =
                     InterfaceDescriptionBlock::new(DataLink::ETHERNET, LARGEST as u32);
@@ -79,7 +85,7 @@ impl Capture {
                     frames: 0,
                     missed: 0,
                 },
-                size: 0,
+                size,
                 epoch: day.saturating_sub(own),
                 dirty: true,
                 failed: false,

@@ -90,6 +90,11 @@ impl Clients {
             .collect()
     }
 
+    /// Whether that connection is open.
+    pub(crate) fn is_open(&self, number: usize) -> bool {
+        self.streams.get(number).is_some_and(Option::is_some)
+    }
+
     /// Answers. A client that does not read its answers is closed; the loop does not wait for it.
     pub(crate) fn answer(&mut self, number: usize, line: &[u8]) {
         if let Some(slot) = self.streams.get_mut(number)

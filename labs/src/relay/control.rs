@@ -63,6 +63,9 @@ pub enum Request {
         /// pcapng.
         #[serde(default)]
         file: Option<PathBuf>,
+        /// To the end of the file, as a section of its own.
+        #[serde(default)]
+        append: bool,
     },
     /// Joins more nodes.
     Add {
@@ -74,6 +77,18 @@ pub enum Request {
         /// Its name.
         link: String,
     },
+    /// Lets its time stand: nothing leaves a link any more, what nodes send is kept. It goes on at [`Request::Go`], and
+    /// when the client that asked for this leaves.
+    Freeze,
+    /// Whether the nodes have taken all that had left the links before [`Request::Freeze`].
+    IsQuiet,
+    /// Writes all that is on the links to a file, while the relay stands.
+    Save {
+        /// For the spec of another relay.
+        file: PathBuf,
+    },
+    /// Lets time go on.
+    Go,
     /// Ends the relay.
     Stop,
 }
@@ -84,6 +99,8 @@ pub enum Request {
 pub enum Reply {
     /// It is so from the next frame on.
     Done,
+    /// The answer to [`Request::IsQuiet`].
+    Quiet(bool),
     /// In the order in which links were added.
     Stats(Vec<LinkStats>),
     /// Nothing was changed; a sentence says why.

@@ -18,7 +18,7 @@ use super::spec::{LinkKind, LinkSpec};
 mod change;
 
 /// A port, numbered by the fabric in the order of links and their ends; never used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PortId(pub usize);
 
 /// Where frames go that reach the end of their link.
@@ -59,7 +59,7 @@ pub struct LaneStats {
 }
 
 /// The links of a relay.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Fabric {
     seed: u64,
     links: Vec<Option<Link>>,
@@ -70,7 +70,7 @@ pub struct Fabric {
     frames: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Link {
     name: String,
     members: Vec<Member>,
@@ -78,7 +78,7 @@ struct Link {
     bridge: Option<Bridge>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Member {
     node: String,
     port: PortId,
@@ -87,14 +87,14 @@ struct Member {
     to: Lane,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Leg {
     link: usize,
     member: usize,
     way: Way,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Frame {
     departure: Departure,
     number: u64,
@@ -172,6 +172,11 @@ impl Fabric {
         self.under_way.retain(|frame| frame.leg.link != number);
         let members = gone.into_iter().flat_map(|link| link.members);
         Ok(members.map(|member| member.port).collect())
+    }
+
+    /// The number of all ports so far, those of removed links included.
+    pub(crate) fn port_count(&self) -> usize {
+        self.ports.len()
     }
 
     /// The names of all links.

@@ -33,7 +33,7 @@ pub enum Verdict {
 }
 
 /// When a frame leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Departure {
     /// When the rate has let it through.
     pub clocked: Duration,
@@ -71,7 +71,7 @@ pub struct Counters {
     pub overflow: u64,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Load {
     frames: usize,
     bytes: usize,
@@ -94,7 +94,7 @@ impl Load {
 }
 
 /// One direction.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Lane {
     impairment: Impairment,
     random: Random,

@@ -72,6 +72,22 @@ impl Port {
         self.refused
     }
 
+    /// Whether nothing waits for the node.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.backlog.is_empty()
+    }
+
+    /// What waits for the node.
+    pub(crate) fn waiting(&self) -> Vec<Box<[u8]>> {
+        self.backlog.iter().cloned().collect()
+    }
+
+    /// As another relay's end was.
+    pub(crate) fn go_on_with(&mut self, waiting: Vec<Box<[u8]>>, refused: u64) {
+        self.backlog = waiting.into();
+        self.refused = refused;
+    }
+
     /// The length of the next frame; none if there is none now.
     pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         match self.end.receive(buffer) {

@@ -37,6 +37,7 @@ pub(crate) fn start(
     place: &Place,
     seed: u64,
     links: Vec<LinkSpec>,
+    state: Option<PathBuf>,
 ) -> Result<Process, LabError> {
     let folder = place.node(FOLDER);
     std::fs::create_dir_all(&folder).map_err(LabError::io("create", &folder))?;
@@ -46,6 +47,7 @@ pub(crate) fn start(
         // An end that is full holds its sender back, so the depth decides about wake-ups only.
         socket_queue: None,
         links,
+        state,
     };
     let path = folder.join(SPEC);
     let failed = |cause: String| LabError::failed("underlay", cause, "run the command again");

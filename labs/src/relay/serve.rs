@@ -14,17 +14,19 @@ use std::time::Duration;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::time::TimeSpec;
-use nix::sys::timerfd::{ClockId as Clock, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use nix::time::{ClockId, clock_gettime};
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use super::capture::{Capture, Seen};
 use super::clients::Clients;
+use super::clock::Clock;
 use super::control::Reply;
 use super::fabric::{Fabric, PortId, Sink};
 use super::port::{LARGEST, Port};
-use super::spec::RelaySpec;
+use super::spec::{LinkSpec, RelaySpec};
 use crate::error::LabError;
+use frozen::Frozen;
 
+mod frozen;
 mod requests;
 
 /// Frames of one port before the next one's turn.
@@ -40,7 +42,10 @@ const CLIENT: u64 = 3 << 32;
 
 /// A relay with all its ends open.
 pub struct Relay {
+    clock: Clock,
     fabric: Fabric,
+    /// As they were asked for.
+    links: Vec<LinkSpec>,
     out: Egress,
     clients: Clients,
     epoll: Epoll,
@@ -49,18 +54,22 @@ pub struct Relay {
     armed: Option<Duration>,
     /// Ends that are not read while the far node is behind.
     held: Vec<PortId>,
+    frozen: Frozen,
     stopped: bool,
 }
 
 /// Where frames leave.
-#[derive(Default)]
 struct Egress {
     ports: Vec<Option<Port>>,
     captures: Vec<Option<Capture>>,
+    /// The relay's own, by which captures know the time of day.
+    clock: Clock,
 }
 
 impl Egress {
     fn capture(&mut self, now: Duration, port: PortId, seen: Seen, frame: &[u8]) {
+        // A capture has the machine's times.
+        let now = self.clock.machine_at(now).unwrap_or(now);
         if let Some(Some(open)) = self.ports.get(port.0)
             && let Some((slot, interface)) = open.watched
             && let Some(Some(capture)) = self.captures.get_mut(slot)
@@ -94,23 +103,34 @@ impl Relay {
         let open = || {
             let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
             let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
-            let timer = TimerFd::new(Clock::CLOCK_MONOTONIC, flags)?;
+            let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
             epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, TIMER))?;
             let event = EpollEvent::new(EpollFlags::EPOLLIN, LISTENER);
             epoll.add(clients.listener(), event)?;
             Ok((epoll, timer))
         };
         let (epoll, timer) = open().map_err(failed)?;
+        let clock = Clock::start();
         let mut relay = Relay {
+            clock,
             fabric: Fabric::new(spec.seed),
-            out: Egress::default(),
+            links: Vec::new(),
+            out: Egress {
+                ports: Vec::new(),
+                captures: Vec::new(),
+                clock,
+            },
             clients,
             epoll,
             timer,
             armed: None,
             held: Vec::new(),
+            frozen: Frozen::default(),
             stopped: false,
         };
+        if let Some(file) = &spec.state {
+            relay.go_on_from(file)?;
+        }
         for link in &spec.links {
             relay.add(link)?;
         }
@@ -139,8 +159,9 @@ impl Relay {
                     data => self.turn(PortId(data as usize), event.events(), &mut buffer),
                 }
             }
-            self.fabric.advance(now(), &mut self.out);
-            self.resume();
+            let now = self.clock.now();
+            self.fabric.advance(now, &mut self.out);
+            self.resume(now);
         }
         self.out
             .captures
@@ -153,9 +174,12 @@ impl Relay {
     /// Sets the timer to what leaves next and tells how long to wait otherwise.
     fn prepare(&mut self) -> nix::Result<EpollTimeout> {
         let next = self.fabric.next();
-        if next.is_some() && next != self.armed {
+        if let Some(time) = next
+            && next != self.armed
+            && let Some(at) = self.clock.machine_at(time)
+        {
             // A time that has passed fires at once.
-            let at = next.unwrap_or_default().max(Duration::from_nanos(1));
+            let at = at.max(Duration::from_nanos(1));
             self.timer.set(
                 Expiration::OneShot(TimeSpec::from_duration(at)),
                 TimerSetTimeFlags::TFD_TIMER_ABSTIME,
@@ -184,7 +208,7 @@ impl Relay {
             return;
         };
         if events.contains(EpollFlags::EPOLLOUT) {
-            port.flush(now());
+            port.flush(self.clock.now());
         }
         for _ in 0..TURN {
             let Some(Some(port)) = self.out.ports.get_mut(id.0) else {
@@ -192,8 +216,13 @@ impl Relay {
             };
             match port.receive(buffer) {
                 Ok(None) => return,
+                Ok(Some(len)) if self.clock.stands() => {
+                    if !self.frozen.keep(id, &buffer[..len]) {
+                        return self.hold(id);
+                    }
+                }
                 Ok(Some(len)) => {
-                    let (now, frame) = (now(), &buffer[..len]);
+                    let (now, frame) = (self.clock.now(), &buffer[..len]);
                     self.fabric.advance(now, &mut self.out);
                     self.out.capture(now, id, Seen::In, frame);
                     self.fabric.offer(now, id, frame, &mut self.out);
@@ -221,11 +250,10 @@ impl Relay {
         self.held.push(id);
     }
 
-    fn resume(&mut self) {
-        if self.held.is_empty() {
+    fn resume(&mut self, now: Duration) {
+        if self.held.is_empty() || self.clock.stands() {
             return;
         }
-        let now = now();
         for id in std::mem::take(&mut self.held) {
             if self.far(id).is_none_or(|far| far.has_room(now)) {
                 self.listen(id, EpollFlags::EPOLLIN);
@@ -255,20 +283,17 @@ impl Relay {
     fn converse(&mut self, number: usize) {
         for line in self.clients.lines(number) {
             let reply = match serde_json::from_slice(&line) {
-                Ok(request) => self.act(request),
+                Ok(request) => self.act(number, request),
                 Err(error) => Reply::Error(format!("the request is not understood: {error}")),
             };
             let mut answer = serde_json::to_vec(&reply).unwrap_or_default();
             answer.push(b'\n');
             self.clients.answer(number, &answer);
         }
+        if !self.clients.is_open(number) {
+            self.left(number);
+        }
     }
-}
-
-/// Time since boot, from the clock of the timer.
-fn now() -> Duration {
-    // The clock is there on every Linux; without it there is no relay.
-    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
 }
 
 fn failed(error: nix::Error) -> LabError {

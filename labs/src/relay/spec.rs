@@ -22,6 +22,10 @@ pub struct RelaySpec {
     /// What is joined.
     #[serde(default)]
     pub links: Vec<LinkSpec>,
+    /// The file of [`Request::Save`](super::Request::Save) to go on from; its links come before `links`. The relay then
+    /// stands until it is told to go.
+    #[serde(default)]
+    pub state: Option<PathBuf>,
 }
 
 /// A link or a segment.

@@ -49,7 +49,14 @@ pub(crate) fn start_relay(
     journal.write(&Entry::Holder {
         node: RELAY.to_owned(),
     })?;
-    let process = process::start(start.exe, start.id, start.place, start.lab.seed, links)?;
+    let process = process::start(
+        start.exe,
+        start.id,
+        start.place,
+        start.lab.seed,
+        links,
+        None,
+    )?;
     journal.write(&Entry::Started {
         node: RELAY.to_owned(),
         pid: process.pid,
@@ -77,6 +84,7 @@ fn requests(link: &Link, place: &Place) -> Vec<Request> {
     let capture = capture_file(link, place).map(|file| Request::Capture {
         link: link.name(),
         file: Some(file),
+        append: false,
     });
     ways.chain(capture).collect()
 }

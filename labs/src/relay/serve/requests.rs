@@ -5,7 +5,7 @@ use std::path::Path;
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
-use super::{Relay, failed, now};
+use super::{Relay, failed};
 use crate::error::LabError;
 use crate::relay::capture::Capture;
 use crate::relay::control::{EndStats, LinkStats, Reply, Request};
@@ -14,8 +14,8 @@ use crate::relay::port::Port;
 use crate::relay::spec::LinkSpec;
 
 impl Relay {
-    pub(super) fn act(&mut self, request: Request) -> Reply {
-        let now = now();
+    pub(super) fn act(&mut self, client: usize, request: Request) -> Reply {
+        let now = self.clock.now();
         self.fabric.advance(now, &mut self.out);
         let fabric = &mut self.fabric;
         let done = match request {
@@ -29,9 +29,16 @@ impl Relay {
             Request::Stats { link } => {
                 return self.stats(link).map_or_else(Reply::Error, Reply::Stats);
             }
-            Request::Capture { link, file } => self.capture(&link, file.as_deref()),
+            Request::Capture { link, file, append } => self.capture(&link, file.as_deref(), append),
             Request::Add { link } => self.add(&link).map_err(|error| error.to_string()),
             Request::Remove { link } => self.remove(&link),
+            Request::Freeze => self.freeze(client),
+            Request::IsQuiet => return Reply::Quiet(self.is_quiet()),
+            Request::Save { file } => self.save(&file),
+            Request::Go => {
+                self.go();
+                Ok(())
+            }
             Request::Stop => {
                 self.stopped = true;
                 Ok(())
@@ -53,24 +60,34 @@ impl Relay {
         }
         let ports = link.ends.iter().map(|end| Port::open(&end.port));
         let ports = ports.collect::<Result<Vec<Port>, LabError>>()?;
-        let ids = self.fabric.add(now(), link).map_err(refused)?;
+        let ids = self.fabric.add(self.clock.now(), link).map_err(refused)?;
+        self.links.push(link.clone());
         for (id, port) in ids.into_iter().zip(ports) {
-            let read = EpollEvent::new(EpollFlags::EPOLLIN, id.0 as u64);
-            self.epoll.add(port.end().reader(), read).map_err(failed)?;
-            if let Some(writer) = port.end().writer() {
-                // By edge: a socket with room would else be an event at all times.
-                let room = EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
-                let event = EpollEvent::new(room, id.0 as u64);
-                self.epoll.add(writer, event).map_err(failed)?;
-            }
-            debug_assert_eq!(id.0, self.out.ports.len());
-            self.out.ports.push(Some(port));
+            self.plug(id, port)?;
         }
         Ok(())
     }
 
+    /// Listens to an end; its number is the next one, or that of one that is not there.
+    pub(super) fn plug(&mut self, id: PortId, port: Port) -> Result<(), LabError> {
+        let read = EpollEvent::new(EpollFlags::EPOLLIN, id.0 as u64);
+        self.epoll.add(port.end().reader(), read).map_err(failed)?;
+        if let Some(writer) = port.end().writer() {
+            // By edge: a socket with room would else be an event at all times.
+            let room = EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
+            let event = EpollEvent::new(room, id.0 as u64);
+            self.epoll.add(writer, event).map_err(failed)?;
+        }
+        while self.out.ports.len() <= id.0 {
+            self.out.ports.push(None);
+        }
+        self.out.ports[id.0] = Some(port);
+        Ok(())
+    }
+
     fn remove(&mut self, link: &str) -> Result<(), String> {
-        self.capture(link, None)?;
+        self.capture(link, None, false)?;
+        self.links.retain(|one| one.name != link);
         for id in self.fabric.remove(link)? {
             // Closing takes a descriptor out of epoll.
             self.out.ports[id.0] = None;
@@ -78,7 +95,7 @@ impl Relay {
         Ok(())
     }
 
-    fn capture(&mut self, link: &str, file: Option<&Path>) -> Result<(), String> {
+    fn capture(&mut self, link: &str, file: Option<&Path>, append: bool) -> Result<(), String> {
         let (ids, nodes): (Vec<PortId>, Vec<String>) = self.fabric.ports(link)?.into_iter().unzip();
         let running = self.out.captures.iter().flatten();
         if let Some(file) = file
@@ -86,7 +103,9 @@ impl Relay {
         {
             return Err(format!("a capture to {} runs already", file.display()));
         }
-        let started = file.map(|file| Capture::start(file, &nodes)).transpose()?;
+        let started = file
+            .map(|file| Capture::start(file, append, &nodes))
+            .transpose()?;
         for id in &ids {
             if let Some(port) = &mut self.out.ports[id.0]
                 && let Some((slot, _)) = port.watched.take()

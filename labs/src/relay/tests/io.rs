@@ -222,6 +222,7 @@ fn a_capture_has_each_frame_at_both_ends_to_the_nanosecond() {
     rig.ask(Request::Capture {
         link: "l".into(),
         file: Some(file.clone()),
+        append: false,
     });
     for _ in 0..10 {
         a.send(&[3; 99]);
@@ -231,12 +232,14 @@ fn a_capture_has_each_frame_at_both_ends_to_the_nanosecond() {
     let again = Request::Capture {
         link: "l".into(),
         file: Some(file.clone()),
+        append: false,
     };
     let refused = rig.client.ask(&again).unwrap_err().to_string();
     assert!(refused.contains("runs already"), "{refused}");
     rig.ask(Request::Capture {
         link: "l".into(),
         file: None,
+        append: false,
     });
     a.send(&[3; 99]);
     b.recv(&mut [0; 99]).unwrap();

@@ -5,7 +5,7 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -41,11 +41,21 @@ impl Rig {
     }
 
     pub(super) fn start(folder: tempfile::TempDir, link: LinkSpec) -> Rig {
+        Rig::from(folder, vec![link], None)
+    }
+
+    /// Goes on from a relay that was saved.
+    pub(super) fn from(
+        folder: tempfile::TempDir,
+        links: Vec<LinkSpec>,
+        state: Option<PathBuf>,
+    ) -> Rig {
         let spec = RelaySpec {
             seed: 42,
             control: folder.path().join("control"),
             socket_queue: Some(512),
-            links: vec![link],
+            links,
+            state,
         };
         let control = spec.control.clone();
         let (opened, wait) = std::sync::mpsc::channel();
