@@ -112,6 +112,15 @@ impl Lab {
         lab
     }
 
+    /// One that is up already: whose it is that the machine is ours, its name, and the folder of its file.
+    pub fn adopt(machine: MutexGuard<'static, ()>, name: String, files: tempfile::TempDir) -> Lab {
+        Lab {
+            name,
+            _files: files,
+            _machine: machine,
+        }
+    }
+
     /// `weft lab exec`: a command on a node, or in a container (`tenant/name`).
     pub fn command(&self, target: &str, line: &[&str]) -> Command {
         let mut command = Command::new(weft());
@@ -215,6 +224,14 @@ impl Lab {
         let mut line = vec!["sh", "-c", &script, "sh"];
         line.extend(args.iter().map(String::as_str));
         self.must(node, &line);
+    }
+
+    /// The state of a container, if the cluster answers to n2.
+    pub fn state_of(&self, container: &str) -> Option<String> {
+        let output = self.exec("n2", &["weft", "ps", "--json"]);
+        let all = objects(&text(&output));
+        let one = all.iter().find(|one| one["name"] == container)?;
+        Some(one["status"]["state"].as_str()?.to_owned())
     }
 
     /// Waits until a node's agent is ready and sees `alive` nodes.

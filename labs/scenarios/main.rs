@@ -21,6 +21,7 @@ mod main_job;
 mod outage;
 mod power;
 mod refused;
+mod standstill;
 mod steps;
 mod store_leader;
 mod topologies;

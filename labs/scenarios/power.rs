@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use weft_labs::disk;
 use weft_labs::machine::{Kernel, Machine, Spec};
 
-use crate::lab::{machine as machine_is_ours, text, unique, weft};
+use crate::lab::{Lab, machine as machine_is_ours, text, unique, weft};
+use crate::standstill;
 
 /// The test's program, inside.
 const WRITER: &str = "/usr/bin/disk-writer";
@@ -75,18 +76,14 @@ fn what_was_flushed_survives_power_cuts_and_who_did_not_flush_is_caught() {
 
 #[test]
 fn a_node_comes_back_from_its_disk_with_all_that_its_store_acknowledged() {
-    let _ours = machine_is_ours();
+    let ours = machine_is_ours();
     let folder = tempfile::tempdir().expect("a folder for the file");
     let file = folder.path().join("power.toml");
+    let name = unique("power");
     std::fs::write(&file, include_str!("topologies/power.toml")).expect("write the file");
     let output = Command::new(weft())
-        .args([
-            "lab",
-            "run",
-            file.to_str().unwrap(),
-            "--name",
-            &unique("power"),
-        ])
+        .args(["lab", "run", file.to_str().unwrap(), "--name", &name])
+        .arg("--keep")
         .output()
         .expect("run weft");
     let said = text(&output);
@@ -96,6 +93,42 @@ fn a_node_comes_back_from_its_disk_with_all_that_its_store_acknowledged() {
         said.contains("sectors that were not flushed (seed 5)"),
         "{said}"
     );
+    its_disk_is_as_it_was_when_it_is_restored(&Lab::adopt(ours, name, folder));
+}
+
+/// Of the lab of `power.toml`, whose node keeps its store on its disk.
+fn its_disk_is_as_it_was_when_it_is_restored(lab: &Lab) {
+    eprintln!("{}", standstill::must(&["snapshot", &lab.name, "--json"]));
+    let create = [
+        "weft",
+        "network",
+        "create",
+        "red/after",
+        "--cidr",
+        "10.30.0.0/16",
+    ];
+    lab.must("n1", &create);
+    crate::machine::signal(standstill::holder(lab, "n1"), "KILL");
+    eprintln!("{}", standstill::must(&["restore", &lab.name, "--json"]));
+    // What memory knows of the disk is forgotten (proc_sys_vm(5), drop_caches), and the store read again from there.
+    let three = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(&three, "3").expect("write a file");
+    let three = three.path().to_str().unwrap();
+    for words in [
+        ["cp", &lab.name, three, "n1:/proc/sys/vm/drop_caches"].as_slice(),
+        &["kill", &lab.name, "n1"],
+        &["start", &lab.name, "n1"],
+    ] {
+        let output = standstill::command(words);
+        assert!(output.status.success(), "{words:?}: {}", text(&output));
+    }
+    lab.wait_ready("n1", 1);
+    let late = lab.must("n1", &["weft", "network", "show", "red/late"]);
+    assert!(late.contains("10.20.0.0/16"), "{late}");
+    let after = lab.exec("n1", &["weft", "network", "show", "red/after"]);
+    assert!(text(&after).contains("red/after"), "{}", text(&after));
+    assert_eq!(after.status.code(), Some(3), "{}", text(&after));
+    lab.must("n1", &create);
 }
 
 /// One way after the other, until each has told enough; then the machine ends while the last one still writes. Who

@@ -11,6 +11,7 @@ use crate::lab::{
 };
 use crate::machine::{self as seen, Traces};
 use crate::main_job::two_tenants;
+use crate::standstill::goes_on_from_a_snapshot;
 
 /// Without acceleration, and with other work on the machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -28,7 +29,7 @@ fn two_tenants_passes_on_machines_and_leaves_nothing() {
 }
 
 #[test]
-fn no_datagram_is_lost_on_an_old_kernel_while_both_agents_are_dead() {
+fn no_datagram_is_lost_while_agents_are_dead_and_when_the_lab_is_restored() {
     let lab = Lab::up_on("qemu", PLAIN);
     let doctor = objects(&text(&lab.exec("n1", &["weft", "doctor", "--json"])));
     let tcx = doctor.iter().find(|check| check["name"] == "tcx");
@@ -62,7 +63,7 @@ fn no_datagram_is_lost_on_an_old_kernel_while_both_agents_are_dead() {
     ];
     lab.must("n1", &line);
     wait_until("the probe runs", PATIENCE, || {
-        (state(&lab, "red/probe")? == "running").then_some(())
+        (lab.state_of("red/probe")? == "running").then_some(())
     });
     // The times of the scenario itself, not waits for something.
     std::thread::sleep(KILL_AFTER);
@@ -80,7 +81,7 @@ fn no_datagram_is_lost_on_an_old_kernel_while_both_agents_are_dead() {
         agent(&lab, "start", node);
     }
     wait_until("the probe has ended", PATIENCE, || {
-        (state(&lab, "red/probe")? != "running").then_some(())
+        (lab.state_of("red/probe")? != "running").then_some(())
     });
     let result = last_object(&lab.must("n1", &["weft", "logs", "red/probe"]));
     eprintln!("{result}");
@@ -88,6 +89,7 @@ fn no_datagram_is_lost_on_an_old_kernel_while_both_agents_are_dead() {
     let sent = result["sent"].as_u64();
     assert!(sent.is_some_and(|sent| sent >= SENT_AT_LEAST), "{result}");
     assert_eq!(lab.address("red/b"), address, "nothing is renumbered");
+    goes_on_from_a_snapshot(&lab);
     lab.down();
 }
 
@@ -131,14 +133,6 @@ fn a_lab_of_machines_that_is_killed_is_removed_by_its_journal() {
             .collect();
         assert!(left.is_empty(), "{left:?}");
     }
-}
-
-/// The state of a container, if the cluster answers.
-fn state(lab: &Lab, container: &str) -> Option<String> {
-    let output = lab.exec("n2", &["weft", "ps", "--json"]);
-    let all = objects(&text(&output));
-    let one = all.iter().find(|one| one["name"] == container)?;
-    Some(one["status"]["state"].as_str()?.to_owned())
 }
 
 /// `weft lab kill` and `start`.

@@ -25,7 +25,7 @@ use crate::underlay::{NetOp, Wire};
 mod namespaces;
 mod virtual_machines;
 
-pub(crate) use virtual_machines::LACKS_PROGRAMS;
+pub(crate) use virtual_machines::{DISK, LACKS_PROGRAMS};
 
 /// The backends by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,10 +9,12 @@
 //! Never: what is on the disk; the image is made by [`make`], the file system by the machine's own kernel.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+use nix::unistd::{Whence, lseek};
 
 use crate::command::Lines;
 use crate::error::LabError;
@@ -22,6 +24,7 @@ mod nbd;
 mod serve;
 mod volatile;
 
+pub(crate) use control::save;
 pub use control::{Cut, cut};
 
 /// The hidden word of the command line.
@@ -75,6 +78,28 @@ pub fn make(folder: &Path, mebibytes: u32) -> Result<(), LabError> {
     Err(failed(format!("{MKFS}: {said}")))
 }
 
+/// Puts a saved image into `folder`, in place of the one that is there; nobody serves it.
+pub(crate) fn replace(folder: &Path, saved: &Path) -> Result<(), LabError> {
+    let image = folder.join(IMAGE);
+    copy(saved, &image).map_err(LabError::io("restore the disk's image", &image))
+}
+
+/// Copies an image; what was never written takes no room in the copy either.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let (mut from, mut to) = (File::open(from)?, File::create(to)?);
+    let size = from.metadata()?.len();
+    to.set_len(size)?;
+    let mut end = 0;
+    // Past the last data there is none: ENXIO (lseek(2)).
+    while let Ok(start) = lseek(&from, end, Whence::SeekData) {
+        end = lseek(&from, start, Whence::SeekHole)?;
+        from.seek(SeekFrom::Start(start as u64))?;
+        to.seek(SeekFrom::Start(start as u64))?;
+        io::copy(&mut (&from).take((end - start) as u64), &mut to)?;
+    }
+    Ok(())
+}
+
 /// Starts the process that serves the image in `folder`; its sockets are there when this returns.
 pub fn start(exe: &Path, id: &str, folder: &Path) -> Result<(), LabError> {
     let failed = |cause: String| {
@@ -93,5 +118,32 @@ pub fn start(exe: &Path, id: &str, folder: &Path) -> Result<(), LabError> {
             let said = said.unwrap_or_else(|| "it does not start".to_owned());
             Err(failed(format!("{said} {}", lines.finish().trim())))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{FileExt, MetadataExt};
+
+    use super::*;
+
+    #[test]
+    fn a_copy_has_the_same_bytes_and_the_same_holes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+        let image = File::create(&one).unwrap();
+        image.set_len(64 << 20).unwrap();
+        for at in [0, 5 << 20, (64 << 20) - 4096] {
+            image.write_all_at(&[7; 4096], at).unwrap();
+        }
+        copy(&one, &two).unwrap();
+        assert!(std::fs::read(&one).unwrap() == std::fs::read(&two).unwrap());
+        let blocks = |path: &Path| std::fs::metadata(path).unwrap().blocks();
+        assert!(blocks(&two) <= blocks(&one), "{} blocks", blocks(&two));
+        assert!(blocks(&one) < 1000);
+        // What was in a file before is gone.
+        std::fs::write(&one, b"").unwrap();
+        copy(&one, &two).unwrap();
+        assert_eq!(std::fs::metadata(&two).unwrap().len(), 0);
     }
 }

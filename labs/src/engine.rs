@@ -25,6 +25,7 @@ mod inside;
 mod life;
 mod list;
 mod plan;
+mod snapshot;
 mod tear_down;
 
 pub(crate) use agents::{agent_of, arguments as agent_arguments};
@@ -33,6 +34,7 @@ pub(crate) use contents::containers;
 pub use inside::{cp, exec, logs, shell};
 pub use life::{kill, start};
 pub use plan::print as plan;
+pub use snapshot::{restore, snapshot};
 
 /// `weft lab run`: up, steps, down. Prints the report; an error is one of the lab's own making, a
 /// step that does not hold is an [`Outcome`].

@@ -46,7 +46,9 @@ mod underlay;
 pub use backend::Backend;
 pub use builtin::names as builtin_names;
 pub use diagnose::Diagnostic;
-pub use engine::{cp, down, exec, inspect, kernel, kill, logs, ls, plan, run, shell, start, up};
+pub use engine::{
+    cp, down, exec, inspect, kernel, kill, logs, ls, plan, restore, run, shell, snapshot, start, up,
+};
 pub use error::LabError;
 pub use file::{LabFile, schema};
 pub use options::{DEFAULT_ROOT, Host, Outcome, RunOptions};

@@ -3,6 +3,7 @@
 //! - `kernel`, `modules`: what is booted. `program`, `cpio`, `initramfs`: what is inside.
 //! - `qemu`: the command line. `accelerator`: whether the processor can carry it out.
 //! - `keeper`: the process that holds a machine and passes frames (`protocol`) between its guest and clients.
+//! - `saved`: a machine that stands still, is saved and is loaded. `qmp`: QEMU's monitor.
 //! - `guest`: weft as process 1 in the machine. `client`: commands, files and changes from outside.
 //!
 //! Readiness is said by the guest, never slept for. A machine ends with its keeper, and a keeper is found by the lab's
@@ -25,11 +26,14 @@ mod modules;
 mod program;
 pub(crate) mod protocol;
 mod qemu;
+mod qmp;
+mod saved;
 
 pub(crate) use accelerator::probe as accelerator;
 pub(crate) use initramfs::write as write_initramfs;
 pub use kernel::{Kernel, cache};
 pub use qemu::{Accelerator, Card};
+pub(crate) use saved::{Loaded, Standing};
 
 use crate::command::Lines;
 use crate::error::LabError;
@@ -230,6 +234,13 @@ impl Machine {
         self.wait_gone("its process does not end")
     }
 
+    /// Sets its time of day to ours, so that times of several machines compare.
+    pub(crate) fn set_clock(&self) -> Result<(), LabError> {
+        client::set_clock(&self.folder, ANSWER_WITHIN)
+            .map(drop)
+            .map_err(|cause| self.failed(format!("its clock cannot be set: {cause}")))
+    }
+
     /// The last lines of its console.
     pub fn console(&self) -> String {
         console(&self.folder)
@@ -322,22 +333,43 @@ struct Life<'a> {
 }
 
 fn start(life: &Life<'_>, within: Duration) -> Result<Machine, LabError> {
-    let begun = Instant::now();
+    let (begun, deadline) = (Instant::now(), Instant::now() + within);
+    let (lines, keeper) = open(life, None)?;
+    serving(life, lines, keeper, begun, deadline)
+}
+
+/// Starts a machine's keeper; to boot it, or to load it from a file.
+fn open(life: &Life<'_>, state: Option<&Path>) -> Result<(Lines, Process), LabError> {
     let mut command = Command::new(life.weft_exe);
     command
         .args([keeper::WORD, life.id, "keep"])
-        .arg(life.folder);
-    let mut lines = Lines::start(command).map_err(|e| not_up(life, &e.to_string()))?;
+        .arg(life.folder)
+        .args(state);
+    let lines = Lines::start(command).map_err(|e| not_up(life, &e.to_string()))?;
     let keeper = lines
         .process()
         .ok_or_else(|| not_up(life, "its keeper ended at once"))?;
-    let said = lines.next(begun + within);
+    Ok((lines, keeper))
+}
+
+/// Waits until the guest serves, and sets its clock.
+fn serving(
+    life: &Life<'_>,
+    mut lines: Lines,
+    keeper: Process,
+    begun: Instant,
+    deadline: Instant,
+) -> Result<Machine, LabError> {
+    let said = lines.next(deadline);
     let hello = match &said {
         Some(line) => match line.strip_prefix("ready ") {
             Some(hello) => serde_json::from_str::<Hello>(hello).map_err(|e| e.to_string()),
             None => Err(line.strip_prefix("error: ").unwrap_or(line).to_owned()),
         },
-        None => Err(format!("it was not ready within {} s", within.as_secs())),
+        None => Err(format!(
+            "it was not ready within {} s",
+            begun.elapsed().as_secs()
+        )),
     };
     match hello {
         Ok(hello) => {
@@ -352,8 +384,7 @@ fn start(life: &Life<'_>, within: Duration) -> Result<Machine, LabError> {
                 id: life.id.to_owned(),
                 keeper,
             };
-            client::set_clock(&machine.folder, ANSWER_WITHIN)
-                .map_err(|cause| machine.failed(format!("its clock cannot be set: {cause}")))?;
+            machine.set_clock()?;
             Ok(machine)
         }
         Err(cause) => {

@@ -68,6 +68,10 @@ impl Place {
     pub(crate) fn trace(&self) -> PathBuf {
         self.dir().join("trace.jsonl")
     }
+    /// The folders of its snapshots. No node has such a name.
+    pub(crate) fn snapshots(&self) -> PathBuf {
+        self.dir().join("_snapshots")
+    }
     pub(crate) fn node(&self, node: &str) -> PathBuf {
         self.dir().join(node)
     }

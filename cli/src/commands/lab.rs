@@ -28,6 +28,22 @@ pub enum Lab {
     },
     /// Print the JSON schema of lab files, for editors.
     Schema,
+    /// Write all machines and links of a lab to files, as they are at one instant; the lab goes on. `down` removes them.
+    Snapshot {
+        /// The lab's name; its backend is qemu.
+        name: String,
+        /// The snapshot's name; one of that name is replaced.
+        #[arg(default_value = "last")]
+        snapshot: String,
+    },
+    /// Bring a lab back to a snapshot, whatever became of it since.
+    Restore {
+        /// The lab's name.
+        name: String,
+        /// The snapshot's name.
+        #[arg(default_value = "last")]
+        snapshot: String,
+    },
     /// List labs.
     Ls,
     /// End a node's agent with SIGKILL, as a crash would; its containers and their packets go on.
@@ -171,6 +187,14 @@ pub fn run(json: bool, lab: Lab) -> Done {
         }
         Lab::Kernel { kernel } => {
             weft_labs::kernel(&host, &kernel)?;
+            Ok(0)
+        }
+        Lab::Snapshot { name, snapshot } => {
+            weft_labs::snapshot(&host, &name, &snapshot)?;
+            Ok(0)
+        }
+        Lab::Restore { name, snapshot } => {
+            weft_labs::restore(&host, &name, &snapshot)?;
             Ok(0)
         }
         Lab::Kill { name, node } => {

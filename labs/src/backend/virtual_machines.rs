@@ -28,7 +28,7 @@ pub(crate) const LACKS_PROGRAMS: &str =
 /// Where a machine keeps what the engine brings.
 const BROUGHT: &str = "/var/lib/weft-lab";
 /// The folder of a machine's disk, in its own.
-const DISK: &str = "disk";
+pub(crate) const DISK: &str = "disk";
 /// The node's state, inside.
 const STATE: &str = "/var/lib/weft";
 

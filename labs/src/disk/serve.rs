@@ -15,7 +15,7 @@ use anyhow::Context;
 
 use super::control::{Answer, Ask, Cut};
 use super::volatile::{Disk, Image};
-use super::{CONTROL, IMAGE, NBD, nbd};
+use super::{CONTROL, IMAGE, NBD, copy, nbd};
 use crate::machine::keeper::detach_output;
 use crate::random::Random;
 
@@ -128,7 +128,10 @@ fn converse(stream: UnixStream, state: &Shared) -> io::Result<()> {
 }
 
 fn act(state: &Shared, ask: Ask) -> Answer {
-    let Ask::Cut { seed } = ask;
+    let seed = match ask {
+        Ask::Cut { seed } => seed,
+        Ask::Save { file } => return save(state, &file),
+    };
     // What a machine that has ended had asked for before is still done.
     let waited = state
         .1
@@ -143,5 +146,18 @@ fn act(state: &Shared, ask: Ask) -> Answer {
             lost: loss.lost,
         }),
         Err(error) => Answer::Error(error.to_string()),
+    }
+}
+
+/// What is in the cache is written first, as a drive may do at any time.
+fn save(state: &Shared, file: &Path) -> Answer {
+    let mut state = locked(state);
+    match state
+        .disk
+        .flush()
+        .and_then(|()| copy(Path::new(IMAGE), file))
+    {
+        Ok(()) => Answer::Saved,
+        Err(error) => Answer::Error(format!("{}: {error}", file.display())),
     }
 }

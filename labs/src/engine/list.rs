@@ -162,7 +162,7 @@ pub(super) fn inspect(host: &Host, name: &str) -> Result<(), LabError> {
         let whole = json!({
             "lab": lab.name, "state": lab.state(), "backend": lab.backend, "file": lab.file,
             "source": place.source(),
-            "folder": place.dir(), "nodes": nodes.collect::<Vec<_>>(),
+            "folder": place.dir(), "snapshots": super::snapshot::all(&place), "nodes": nodes.collect::<Vec<_>>(),
         });
         println!("{whole}");
         return Ok(());
@@ -173,7 +173,12 @@ pub(super) fn inspect(host: &Host, name: &str) -> Result<(), LabError> {
         lab.file,
         place.source().display()
     );
-    println!("folder  {}\n", place.dir().display());
+    println!("folder  {}", place.dir().display());
+    let snapshots = super::snapshot::all(&place);
+    if !snapshots.is_empty() {
+        println!("snapshots  {}", snapshots.join(" "));
+    }
+    println!();
     let rows: Vec<[String; 5]> = lab
         .nodes
         .iter()

@@ -1,18 +1,19 @@
 //! The process that keeps a machine: hidden `weft lab-machine`.
 //!
 //! It starts QEMU, which ends with it, waits until the guest says that it is ready, and then passes frames between
-//! the guest and any number of clients at the machine's socket. It ends when QEMU ends.
+//! the guest and any number of clients at the machine's socket. It ends when QEMU ends. Or it starts QEMU with the
+//! state of a machine that was saved, and waits for the word to go (`standstill`).
 //!
-//! Threads: the guest's reader, the doors for clients and for the agent's API, and two a client; all end with the process. The guest's reader
+//! Threads: the guest's reader, the doors for clients, for the agent's API and for the engine, and two a client; all end with the process. The guest's reader
 //! never waits for a client: a client's queue holds what its window allows, and one that overruns it is let go.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::{CommandExt, parent_id};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,7 +23,13 @@ use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use super::protocol::{FRAMES_WAITING, Frame, Hello, Kind, MACHINE};
-use super::qemu::{CONTROL, SAID};
+use super::qemu::{CONTROL, MONITOR, SAID};
+use super::qmp::{self, Monitor};
+
+mod standstill;
+
+use standstill::Keeper;
+pub(super) use standstill::{Frozen, LOADED};
 
 /// The hidden word of the command line.
 pub const WORD: &str = "lab-machine";
@@ -42,12 +49,13 @@ pub(super) struct Plan {
     pub(super) bound_to: Option<u32>,
 }
 
-/// `lab-machine ID keep FOLDER`, and itself again as `lab-machine ID qemu PARENT -- COMMAND...`; for clients
+/// `lab-machine ID keep FOLDER [STATE]`, and itself again as `lab-machine ID qemu PARENT -- COMMAND...`; for clients
 /// `lab-machine ID exec FOLDER -- COMMAND...`.
 pub fn main(args: &[String]) -> ! {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match words[..] {
-        [id, "keep", folder] => keep(id, Path::new(folder)),
+        [id, "keep", folder] => keep(id, Path::new(folder), None),
+        [id, "keep", folder, state] => keep(id, Path::new(folder), Some(Path::new(state))),
         [_, "qemu", parent, "--", program, ..] => become_qemu(parent, program, &args[5..]),
         [_, "exec", folder, "--", _, ..] => super::client::exec(Path::new(folder), &args[4..]),
         _ => Err(anyhow::anyhow!(
@@ -81,7 +89,11 @@ fn become_qemu(parent: &str, program: &str, args: &[String]) -> anyhow::Result<(
     Err(error).with_context(|| format!("start {program}"))
 }
 
-fn keep(id: &str, folder: &Path) -> anyhow::Result<()> {
+fn keep(id: &str, folder: &Path, state: Option<&Path>) -> anyhow::Result<()> {
+    let state = state
+        .map(File::open)
+        .transpose()
+        .context("the saved state")?;
     std::env::set_current_dir(folder).with_context(|| folder.display().to_string())?;
     let plan: Plan = serde_json::from_slice(&std::fs::read(PLAN).context(PLAN)?).context(PLAN)?;
     // A session of its own, so that Ctrl-C at the engine's terminal ends the engine alone.
@@ -89,21 +101,22 @@ fn keep(id: &str, folder: &Path) -> anyhow::Result<()> {
     if let Some(parent) = plan.bound_to {
         end_with(parent)?;
     }
-    let control = listen(CONTROL)?;
-    let said = std::fs::File::create(SAID).context(SAID)?;
+    let (control, monitor) = (listen(CONTROL)?, listen(MONITOR)?);
+    let said = File::create(SAID).context(SAID)?;
     let exe = std::env::current_exe().context("find the weft binary")?;
     let own = std::process::id().to_string();
     // The parent whose death ends QEMU is this thread, the process's first: it waits below to the end.
     let mut qemu = Command::new(exe)
         .args([WORD, id, "qemu", &own, "--"])
         .args(&plan.command)
+        .args(state.iter().flat_map(|_| qmp::WAITING))
         .stdin(Stdio::null())
         .stdout(said.try_clone()?)
         .stderr(said)
         .spawn()
         .context("start QEMU")?;
     std::thread::spawn(move || {
-        if let Err(error) = serve(&control) {
+        if let Err(error) = serve(&control, &monitor, state) {
             println!("error: {error:#}");
             std::process::exit(1);
         }
@@ -129,9 +142,18 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Serves from the guest's first word to its last.
-fn serve(control: &UnixListener) -> anyhow::Result<()> {
+fn serve(
+    control: &UnixListener,
+    monitor: &UnixListener,
+    state: Option<File>,
+) -> anyhow::Result<()> {
     let (stream, _) = control.accept().context("wait for QEMU")?;
+    let (monitor, _) = monitor.accept().context("wait for QEMU")?;
+    let mut monitor = Monitor::greet(monitor)?;
     let mut from = BufReader::new(stream.try_clone()?);
+    if let Some(state) = state {
+        standstill::load(&mut monitor, &state, &stream)?;
+    }
     let first = Frame::read(&mut from).context("wait for the guest")?;
     if first.session != MACHINE || first.kind != Kind::Done {
         bail!("the guest speaks another protocol");
@@ -139,12 +161,14 @@ fn serve(control: &UnixListener) -> anyhow::Result<()> {
     let hello: Hello = serde_json::from_slice(&first.bytes).context("the guest's first word")?;
     let clients = Clients::default();
     let guest: Guest = Arc::new(Mutex::new(stream));
-    let door = listen(SOCKET)?;
+    let (keeper, held) = Keeper::new(monitor, guest.clone());
+    let (door, desk) = (listen(SOCKET)?, listen(standstill::DESK)?);
     let api = listen(API.0)?;
     println!("ready {}", serde_json::to_string(&hello)?);
     detach_output()?;
-    let (others, way) = (clients.clone(), guest.clone());
-    std::thread::spawn(move || admit(&door, &others, &way));
+    let (others, way, last) = (clients.clone(), guest.clone(), hello.sessions);
+    std::thread::spawn(move || admit(&door, last, &others, &way));
+    std::thread::spawn(move || keeper.serve(&desk));
     std::thread::spawn(move || {
         for stream in api.incoming().filter_map(Result::ok) {
             // An agent that is not there hangs up, as it would here.
@@ -152,7 +176,12 @@ fn serve(control: &UnixListener) -> anyhow::Result<()> {
         }
     });
     while let Ok(frame) = Frame::read(&mut from) {
-        pass(frame, &clients, &guest);
+        if frame.kind == Kind::Hold {
+            // Nobody waits any more when its client has left.
+            let _ = held.try_send(frame.bytes);
+        } else {
+            pass(frame, &clients, &guest);
+        }
     }
     // QEMU is about to end; the first thread waits for it.
     locked(&clients).clear();
@@ -180,7 +209,9 @@ fn pass(frame: Frame, clients: &Clients, guest: &Guest) {
     }
     drop(all);
     if lost && !last {
-        tell(guest, &Frame::new(session, Kind::Close, []));
+        // Not by the reader itself: the way in may be held until the reader has heard that the guest is silent.
+        let guest = guest.clone();
+        std::thread::spawn(move || tell(&guest, &Frame::new(session, Kind::Close, [])));
     }
 }
 
@@ -190,10 +221,9 @@ fn tell(guest: &Guest, frame: &Frame) {
 }
 
 /// Lets clients in, each with a session of its own.
-fn admit(door: &UnixListener, clients: &Clients, guest: &Guest) {
-    static LAST: AtomicU32 = AtomicU32::new(MACHINE);
-    for stream in door.incoming().filter_map(Result::ok) {
-        let session = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+fn admit(door: &UnixListener, last: u32, clients: &Clients, guest: &Guest) {
+    for (number, stream) in (1..).zip(door.incoming().filter_map(Result::ok)) {
+        let session = last + number;
         let (send, receive) = sync_channel(FRAMES_WAITING);
         locked(clients).insert(session, send);
         let (clients, guest) = (clients.clone(), guest.clone());

@@ -47,12 +47,18 @@ pub(crate) enum Kind {
     Done = 7,
     /// The client is gone: what it began is ended.
     Close = 8,
+    /// Of session 0, and answered with the same: the machine is about to be stopped and saved, so no half frame may be
+    /// on its port. It says nothing after its answer, until [`Kind::Go`].
+    Hold = 9,
+    /// Of session 0: go on. With bytes in it, for another keeper: the sessions of the one before are over, and a
+    /// [`Hello`] is the answer.
+    Go = 10,
 }
 
 impl Kind {
     fn of(byte: u8) -> Option<Kind> {
-        use Kind::{Close, Credit, Done, Err, In, InEnd, Open, Out};
-        [Open, In, InEnd, Out, Err, Credit, Done, Close]
+        use Kind::{Close, Credit, Done, Err, Go, Hold, In, InEnd, Open, Out};
+        [Open, In, InEnd, Out, Err, Credit, Done, Close, Hold, Go]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }
@@ -203,6 +209,8 @@ pub(crate) struct Hello {
     pub(crate) not_loaded: Vec<String>,
     /// Seconds since the kernel started.
     pub(crate) uptime: f64,
+    /// The greatest number of a session so far: the next keeper's are greater, so that nothing late is taken for theirs.
+    pub(crate) sessions: u32,
 }
 
 /// What one side may still send in a session.

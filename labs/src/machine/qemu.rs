@@ -12,6 +12,7 @@ const PROGRAM: &str = "qemu-system-x86_64";
 pub(super) const CONTROL: &str = "control.sock";
 pub(super) const CONSOLE: &str = "console";
 pub(super) const LOG: &str = "log";
+pub(super) const MONITOR: &str = "qmp.sock";
 pub(super) const SAID: &str = "qemu.log";
 
 /// Who carries out the machine's instructions.
@@ -91,6 +92,8 @@ pub(super) fn arguments(parts: &Parts<'_>) -> Vec<String> {
         "-device",
         format!("virtserialport,chardev=control,name={PORT}"),
     );
+    args.add("-chardev", format!("socket,id=qmp,path={MONITOR}"));
+    args.add("-mon", "chardev=qmp,mode=control");
     args.add("-chardev", format!("file,id=log,path={LOG},append=on"));
     args.add(
         "-device",

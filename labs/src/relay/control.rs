@@ -80,8 +80,6 @@ pub enum Request {
     /// Lets its time stand: nothing leaves a link any more, what nodes send is kept. It goes on at [`Request::Go`], and
     /// when the client that asked for this leaves.
     Freeze,
-    /// Whether the nodes have taken all that had left the links before [`Request::Freeze`].
-    IsQuiet,
     /// Writes all that is on the links to a file, while the relay stands.
     Save {
         /// For the spec of another relay.
@@ -99,8 +97,6 @@ pub enum Request {
 pub enum Reply {
     /// It is so from the next frame on.
     Done,
-    /// The answer to [`Request::IsQuiet`].
-    Quiet(bool),
     /// In the order in which links were added.
     Stats(Vec<LinkStats>),
     /// Nothing was changed; a sentence says why.

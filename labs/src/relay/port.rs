@@ -72,11 +72,6 @@ impl Port {
         self.refused
     }
 
-    /// Whether nothing waits for the node.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.backlog.is_empty()
-    }
-
     /// What waits for the node.
     pub(crate) fn waiting(&self) -> Vec<Box<[u8]>> {
         self.backlog.iter().cloned().collect()

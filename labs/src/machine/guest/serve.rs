@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Write};
+use std::io::{BufReader, Read, Write};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,8 +24,11 @@ pub(super) struct Port(Arc<Mutex<File>>);
 impl Port {
     /// Sends a frame. The port is gone only when the machine is; then there is nobody to tell.
     pub(super) fn send(&self, frame: &Frame) {
-        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = frame.write(&mut *file);
+        let _ = frame.write(&mut *self.lock());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, File> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -60,6 +63,14 @@ struct Entry {
     group: Arc<Mutex<Group>>,
 }
 
+impl Entry {
+    /// Its client is gone.
+    fn end(&self) {
+        self.window.close();
+        abandon(&self.group);
+    }
+}
+
 type Sessions = Arc<Mutex<BTreeMap<u32, Entry>>>;
 
 fn locked(sessions: &Sessions) -> MutexGuard<'_, BTreeMap<u32, Entry>> {
@@ -73,8 +84,9 @@ pub(super) fn run() -> anyhow::Result<()> {
     let port = Port(Arc::new(Mutex::new(
         control.try_clone().context("share the port")?,
     )));
-    port.send(&Frame::json(MACHINE, Kind::Done, &hello())?);
+    port.send(&Frame::json(MACHINE, Kind::Done, &hello(MACHINE))?);
     let sessions = Sessions::default();
+    let mut greatest = MACHINE;
     let mut from = BufReader::new(control);
     loop {
         let frame = match Frame::read(&mut from) {
@@ -83,7 +95,37 @@ pub(super) fn run() -> anyhow::Result<()> {
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(()),
             Err(error) => return Err(error).context("read the port"),
         };
-        take(frame, &sessions, &port, &log);
+        greatest = greatest.max(frame.session);
+        if frame.kind == Kind::Hold {
+            hold(frame, &port, &mut from, &sessions, greatest)?;
+        } else {
+            take(frame, &sessions, &port, &log);
+        }
+    }
+}
+
+/// Nothing is said until the keeper, or the next one, says so: the port is held meanwhile.
+fn hold(
+    asked: Frame,
+    port: &Port,
+    from: &mut impl Read,
+    sessions: &Sessions,
+    greatest: u32,
+) -> anyhow::Result<()> {
+    let mut out = port.lock();
+    asked.write(&mut *out)?;
+    loop {
+        let frame = Frame::read(from).context("read the port")?;
+        if frame.kind != Kind::Go {
+            continue;
+        }
+        if !frame.bytes.is_empty() {
+            for (_, entry) in std::mem::take(&mut *locked(sessions)) {
+                entry.end();
+            }
+            Frame::json(MACHINE, Kind::Done, &hello(greatest))?.write(&mut *out)?;
+        }
+        return Ok(());
     }
 }
 
@@ -104,11 +146,10 @@ fn take(frame: Frame, sessions: &Sessions, port: &Port, log: &Arc<File>) {
         }
         Kind::Close => {
             if let Some(entry) = locked(sessions).remove(&id) {
-                entry.window.close();
-                abandon(&entry.group);
+                entry.end();
             }
         }
-        Kind::Out | Kind::Err | Kind::Done => {}
+        Kind::Out | Kind::Err | Kind::Done | Kind::Hold | Kind::Go => {}
     }
 }
 
@@ -163,7 +204,7 @@ pub(super) fn done(id: u32, reply: &Reply) -> Frame {
     Frame::new(id, Kind::Done, bytes)
 }
 
-fn hello() -> Hello {
+fn hello(sessions: u32) -> Hello {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let uptime = read("/proc/uptime");
     Hello {
@@ -174,6 +215,7 @@ fn hello() -> Hello {
             .next()
             .and_then(|seconds| seconds.parse().ok())
             .unwrap_or_default(),
+        sessions,
     }
 }
 

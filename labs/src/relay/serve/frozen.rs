@@ -49,10 +49,6 @@ impl Relay {
         Ok(())
     }
 
-    pub(super) fn is_quiet(&self) -> bool {
-        self.out.ports.iter().flatten().all(Port::is_quiet)
-    }
-
     /// The client is gone: what it alone asked for ends with it.
     pub(super) fn left(&mut self, client: usize) {
         if self.clock.stands() && self.frozen.by == Some(client) {

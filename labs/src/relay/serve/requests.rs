@@ -33,7 +33,6 @@ impl Relay {
             Request::Add { link } => self.add(&link).map_err(|error| error.to_string()),
             Request::Remove { link } => self.remove(&link),
             Request::Freeze => self.freeze(client),
-            Request::IsQuiet => return Reply::Quiet(self.is_quiet()),
             Request::Save { file } => self.save(&file),
             Request::Go => {
                 self.go();
