@@ -1,26 +1,28 @@
 //! A lab of machines is saved while a stream passes through it, hurt, and brought back: the stream goes on where it
 //! stood, and so do clocks and leases.
 
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use crate::lab::{Lab, last_object, objects, text, wait_until, weft};
+use crate::lab::{Lab, ROOT, last_object, objects, text, wait_until, weft};
 use crate::machine;
 
 /// Without acceleration, and with other work on the machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Datagrams a second, for how long, and of these how many before the snapshot: a translated processor's pace.
 const RATE: &str = "100";
-const SECONDS: &str = "12s";
-const SENT_AT_LEAST: u64 = 1_080;
+const SECONDS: &str = "20s";
+const SENT_AT_LEAST: u64 = 1_800;
 const BEFORE: Duration = Duration::from_secs(4);
 /// A restored lab is there within this time.
 const RESTORED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Of a lab as in `plain.toml`.
 pub fn goes_on_from_a_snapshot(lab: &Lab) {
+    killed_while_the_lab_stands(lab);
     let address = lab.address("red/b");
     let line = [
         "weft",
@@ -53,6 +55,7 @@ pub fn goes_on_from_a_snapshot(lab: &Lab) {
     let taken = must(&["snapshot", &lab.name, "mid", "--json"]);
     eprintln!("{taken}");
     assert_eq!(taken["machines"], 3);
+    assert_eq!(lab.state_of("red/steady").as_deref(), Some("running"));
     let up = uptime(lab);
     nothing_is_lost(lab);
 
@@ -64,6 +67,7 @@ pub fn goes_on_from_a_snapshot(lab: &Lab) {
     eprintln!("{back}");
     let took = back["restored_in_ms"].as_u64().map(Duration::from_millis);
     assert!(took.is_some_and(|took| took < RESTORED_WITHIN), "{back}");
+    assert_eq!(lab.state_of("red/steady").as_deref(), Some("running"));
     let again = uptime(lab);
     assert!(
         again < up + PATIENCE.as_secs_f64() && again > up - 5.0,
@@ -86,6 +90,26 @@ pub fn goes_on_from_a_snapshot(lab: &Lab) {
     let output = command(&["restore", &lab.name, "none"]);
     assert_eq!(output.status.code(), Some(3), "{}", text(&output));
     assert!(text(&output).contains("it has mid"), "{}", text(&output));
+}
+
+/// Who takes a snapshot is killed in the middle of it: the lab goes on.
+fn killed_while_the_lab_stands(lab: &Lab) {
+    let mut engine = Command::new(weft())
+        .args(["lab", "snapshot", &lab.name, "cut"])
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("start weft");
+    let memory = Path::new(ROOT)
+        .join(&lab.name)
+        .join("_snapshots/.new/n1.memory");
+    wait_until("n1 is being written", PATIENCE, || {
+        memory.exists().then_some(())
+    });
+    machine::signal(engine.id() as i32, "KILL");
+    engine.wait().expect("it ends");
+    for node in ["n1", "n2", "n3"] {
+        lab.wait_ready(node, 3);
+    }
 }
 
 /// The stream goes on to its end.

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, IoSlice, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -16,6 +17,10 @@ use serde_json::{Value, json};
 
 /// Our file's name in QEMU.
 const FILE: &str = "state";
+/// The status of a machine while it is written.
+const SAVING: &str = "finish-migrate";
+/// How soon it is asked for again.
+const AGAIN: Duration = Duration::from_millis(1);
 /// More than any disk takes: QEMU's own bound (128 MiB/s) is for migration over a network.
 const BYTES_A_SECOND: u64 = 1 << 40;
 
@@ -60,7 +65,13 @@ impl Monitor {
 
     /// Writes memory and devices to a file.
     pub(super) fn save(&mut self, file: &File) -> anyhow::Result<()> {
-        self.by_file("migrate", file)
+        self.by_file("migrate", file)?;
+        // QEMU says that it is done a moment before it has come to rest (migration_iteration_finish in its
+        // migration/migration.c); a `cont` in between would be undone, and the machine stand for ever.
+        while self.ask("query-status", json!({}), &[])?["status"] == SAVING {
+            std::thread::sleep(AGAIN);
+        }
+        Ok(())
     }
 
     /// Takes them from a file, in a machine that was started with [`WAITING`].
@@ -172,7 +183,9 @@ mod tests {
     #[test]
     fn events_that_come_before_an_answer_are_not_lost() {
         let early = "{\"event\": \"MIGRATION\", \"data\": {\"status\": \"completed\"}}\r\n{\"return\": {}}\r\n";
-        let stream = played([GREETING, DONE, DONE, DONE, DONE, early]);
+        let saving = "{\"return\": {\"status\": \"finish-migrate\"}}\r\n";
+        let saved = "{\"return\": {\"status\": \"postmigrate\"}}\r\n";
+        let stream = played([GREETING, DONE, DONE, DONE, DONE, early, saving, saved]);
         let mut monitor = Monitor::greet(stream).unwrap();
         monitor.save(&tempfile::tempfile().unwrap()).unwrap();
     }
