@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
+use weft_chain::traffic::{ICMP, ICMPV6};
 use weft_ebpf::EventReader;
 use weft_ebpf_abi::{TRACE_FILTER_PORT_ANY, TRACE_FILTER_PROTO_ANY, TraceEvent, TraceFilter};
 
@@ -153,7 +154,10 @@ fn matches(filter: &TraceFilter, event: &TraceEvent) -> bool {
     let port = filter.port == TRACE_FILTER_PORT_ANY
         || filter.port == event.sport
         || filter.port == event.dport;
-    let proto = filter.proto == TRACE_FILTER_PROTO_ANY || filter.proto == event.proto;
+    // `icmp` is that of either family.
+    let proto = filter.proto == TRACE_FILTER_PROTO_ANY
+        || filter.proto == event.proto
+        || (filter.proto == ICMP && event.proto == ICMPV6);
     match filter.mode {
         0 => false,
         1 => (filter.vni == 0 || filter.vni == event.vni) && ends && port && proto,
@@ -205,6 +209,23 @@ mod tests {
                 ..there
             }
         ));
+    }
+
+    #[test]
+    fn icmp_is_that_of_either_family() {
+        let icmp = TraceFilter {
+            proto: ICMP,
+            ..filter(TRACE_FILTER_PORT_ANY)
+        };
+        let event = |proto| TraceEvent {
+            vni: 1,
+            src: [1; 16],
+            dst: [2; 16],
+            proto,
+            ..Default::default()
+        };
+        assert!(matches(&icmp, &event(ICMP)) && matches(&icmp, &event(ICMPV6)));
+        assert!(!matches(&icmp, &event(17)));
     }
 
     #[test]
