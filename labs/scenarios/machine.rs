@@ -61,7 +61,7 @@ pub fn signal(pid: i32, name: &str) {
 }
 
 /// The namespaces of a process, as `net:[4026531840]`.
-fn namespaces_of(pid: i32) -> impl Iterator<Item = String> {
+pub fn namespaces_of(pid: i32) -> impl Iterator<Item = String> {
     ["net", "mnt", "pid", "uts", "user", "ipc"]
         .into_iter()
         .filter_map(move |kind| fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok())
@@ -73,12 +73,47 @@ pub fn namespaces() -> BTreeSet<String> {
     pids().into_iter().flat_map(namespaces_of).collect()
 }
 
+/// Clock ticks since boot, of which a second has 100 (USER_HZ, include/asm-generic/param.h).
+pub fn ticks() -> u64 {
+    let text = fs::read_to_string("/proc/uptime").expect("/proc/uptime");
+    let seconds = text.split_whitespace().next().expect("a time");
+    seconds.replace('.', "").parse().expect("a number")
+}
+
+/// Namespaces with a process that started before then. Their numbers are used again, for those that others make later.
+pub fn namespaces_from_before(then: u64) -> BTreeSet<String> {
+    let old = |pid: &i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // Field 22 of proc_pid_stat(5); the second one, in brackets, may have blanks.
+        let started = stat[stat.rfind(')')? + 1..].split_whitespace().nth(19)?;
+        Some(started.parse::<u64>().ok()? < then)
+    };
+    // One that has ended and whose parent has not asked yet holds nothing.
+    let lives = |pid: &i32| !is_zombie(*pid) && old(pid).unwrap_or(false);
+    let all = pids().into_iter().filter(lives);
+    all.flat_map(namespaces_of).collect()
+}
+
 /// A process in the network namespace with this link text.
 pub fn process_in(netns: &str) -> Option<i32> {
     pids().into_iter().find(|pid| {
         fs::read_link(format!("/proc/{pid}/ns/net"))
             .is_ok_and(|link| link.to_string_lossy() == netns)
     })
+}
+
+/// Processes with one of these words in an argument, or in a cgroup that has one in its path.
+pub fn processes_of(words: &[&str]) -> BTreeSet<i32> {
+    let has = |text: &str| words.iter().any(|word| text.contains(word));
+    let own = std::process::id() as i32;
+    let ours = |pid: &i32| {
+        let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        has(&cgroups) || args(*pid).is_some_and(|args| args.iter().any(|arg| has(arg)))
+    };
+    let all = pids()
+        .into_iter()
+        .filter(|pid| *pid != own && !is_zombie(*pid));
+    all.filter(ours).collect()
 }
 
 /// What could be left of a lab.

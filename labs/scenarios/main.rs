@@ -18,6 +18,7 @@ mod isolation;
 mod kernel;
 mod links;
 mod main_job;
+mod many;
 mod outage;
 mod power;
 mod refused;
