@@ -22,6 +22,7 @@ mod many;
 mod outage;
 mod power;
 mod refused;
+mod six;
 mod standstill;
 mod steps;
 mod store_leader;

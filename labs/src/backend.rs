@@ -4,7 +4,7 @@
 //! the carriers of all nodes up, joined as the lab file says, and journals each thing before it makes it.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::cancel::Cancel;
 use crate::disk::Cut;
 use crate::error::LabError;
-use crate::file::LabFile;
+use crate::file::{Family, LabFile};
 use crate::journal::Journal;
 use crate::node::Node;
 use crate::place::Place;
@@ -162,7 +162,7 @@ pub(crate) fn bring_up(
     Ok(names
         .map(|(index, (name, carrier))| Node {
             name: name.as_str().to_owned(),
-            address: address(index),
+            address: address(start.lab.underlay, index),
             carrier,
             cancel: start.cancel.clone(),
         })
@@ -185,8 +185,8 @@ pub(crate) fn attach(
 }
 
 /// The address of the node with this index.
-pub(crate) fn address(index: usize) -> Ipv4Addr {
-    crate::underlay::address(index)
+pub(crate) fn address(family: Family, index: usize) -> IpAddr {
+    crate::underlay::address(family, index)
 }
 
 /// Any backend's carrier.

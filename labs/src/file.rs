@@ -50,6 +50,8 @@ pub struct LabFile {
     pub lease_ttl: Option<Duration>,
     /// `[lab] seed`: of all chance on its links.
     pub seed: u64,
+    /// `[lab] underlay`: by which addresses its nodes know each other.
+    pub underlay: Family,
     /// The nodes, `count` resolved, in order.
     pub nodes: Vec<NodeName>,
     /// The virtual machines of the nodes, in the same order.
@@ -125,6 +127,7 @@ impl LabFile {
                 backend,
                 lease_ttl: lab.lease_ttl,
                 seed: lab.seed,
+                underlay: lab.underlay,
                 nodes,
                 machines,
                 links,

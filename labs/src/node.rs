@@ -2,7 +2,7 @@
 //!
 //! Owns: how the real binary is asked. Never: links (see `underlay`), steps, or what a node runs on (see `backend`).
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::command::{self, Lines, Output, RunError};
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) name: String,
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
     pub(crate) carrier: AnyCarrier,
     pub(crate) cancel: Cancel,
 }

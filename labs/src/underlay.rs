@@ -1,23 +1,24 @@
 //! What joins the nodes: one segment, or the file's links.
 //!
-//! Owns: addresses 192.0.2.0/24 (RFC 5737), what nodes make of their devices and the routes over links, on any
+//! Owns: addresses of nodes, what they make of their devices and the routes over links, on any
 //! backend; the devices themselves for namespaces (a bridge in one of its own, or pairs). Nothing of it is in the
 //! machine's own namespace, so nothing of it can stay behind.
 
-use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use weft_overlay::link::{LinkError, Netlink, VethSpec};
 use weft_overlay::netns;
 
 use crate::error::LabError;
 use crate::node::Node;
 
+mod addresses;
 mod ops;
 mod paths;
 mod relayed;
 
+pub(crate) use addresses::{address, url};
 pub(crate) use ops::NetOp;
 pub(crate) use paths::next_hops;
 pub(crate) use relayed::{capture_file, link_spec, start_relay};
@@ -26,20 +27,14 @@ pub(crate) use relayed::{capture_file, link_spec, start_relay};
 pub(crate) const MTU: u32 = 1500;
 /// The bridge of the shared segment.
 pub(crate) const BRIDGE: &str = "underlay";
-/// The first node's last byte; later ones follow.
-const FIRST: u8 = 11;
 
 /// What a node needs to pass packets on between its links.
-const FORWARD: [(&str, &str); 3] = [
+const FORWARD: [(&str, &str); 4] = [
     ("net/ipv4/ip_forward", "1"),
+    ("net/ipv6/conf/all/forwarding", "1"),
     ("net/ipv4/conf/all/rp_filter", "0"),
     ("net/ipv4/conf/default/rp_filter", "0"),
 ];
-
-/// The address of the node with this index.
-pub(crate) fn address(index: usize) -> Ipv4Addr {
-    Ipv4Addr::new(192, 0, 2, FIRST + index as u8)
-}
 
 /// A link by the indices of its nodes, and whether it is up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,10 +112,11 @@ pub(crate) fn configure_node(nodes: &[Node], wires: &[Wire], index: usize) -> Re
 fn devices(nodes: &[Node], wires: &[Wire], index: usize) -> Vec<NetOp> {
     let mut ops = vec![up("lo")];
     if wires.is_empty() {
-        ops.extend([has("eth0", nodes[index].address, 24), up("eth0")]);
+        let address = addresses::on_segment(nodes[index].address);
+        ops.extend([has("eth0", address), up("eth0")]);
         return ops;
     }
-    ops.push(has("lo", nodes[index].address, 32));
+    ops.push(has("lo", nodes[index].address.into()));
     ops.extend(FORWARD.map(|(key, value)| NetOp::Sysctl {
         key: key.to_owned(),
         value: value.to_owned(),
@@ -129,11 +125,24 @@ fn devices(nodes: &[Node], wires: &[Wire], index: usize) -> Vec<NetOp> {
     let own = own.filter(|(_, wire)| wire.ends.contains(&index));
     for (number, wire) in own {
         let device = interface(wires, index, number);
-        let set = wire.up.then(|| up(&device));
-        let mtu = wire.mtu;
-        ops.push(NetOp::Mtu { device, mtu });
-        ops.extend(set);
+        ops.push(NetOp::Mtu {
+            device: device.clone(),
+            mtu: wire.mtu,
+        });
+        if wire.up {
+            ops.extend(in_use(nodes, index, &device));
+        }
     }
+    ops
+}
+
+/// A device of a link that is up.
+fn in_use(nodes: &[Node], index: usize, device: &str) -> Vec<NetOp> {
+    let own = nodes[index].address;
+    let known_as = addresses::neighbour(own, index);
+    let mut ops = vec![up(device)];
+    // After `up`: IPv6 takes addresses from a device that goes down.
+    ops.extend((known_as != own).then(|| has(device, addresses::on_segment(known_as))));
     ops
 }
 
@@ -142,12 +151,12 @@ pub(crate) fn set_wire(nodes: &[Node], wires: &[Wire], number: usize) -> Result<
     let wire = &wires[number];
     for &end in &wire.ends {
         let device = interface(wires, end, number);
-        let change = if wire.up {
-            NetOp::Up { device }
+        let changes = if wire.up {
+            in_use(nodes, end, &device)
         } else {
-            NetOp::Down { device }
+            vec![NetOp::Down { device }]
         };
-        nodes[end].carrier.net(&[change])?;
+        nodes[end].carrier.net(&changes)?;
     }
     route(nodes, wires)
 }
@@ -165,10 +174,10 @@ fn route(nodes: &[Node], wires: &[Wire]) -> Result<(), LabError> {
 fn routes(nodes: &[Node], wires: &[Wire], from: usize) -> Vec<NetOp> {
     let ways = next_hops(from, nodes.len(), wires).into_iter();
     ways.map(|(to, (wire, neighbour))| {
-        let neighbour = nodes[neighbour].address;
+        let neighbour = addresses::neighbour(nodes[neighbour].address, neighbour);
         let destination = nodes[to].address;
         NetOp::Route {
-            to: subnet(destination, 32),
+            to: destination.into(),
             via: (destination != neighbour).then_some(neighbour),
             device: interface(wires, from, wire),
         }
@@ -182,10 +191,10 @@ fn up(device: &str) -> NetOp {
     }
 }
 
-fn has(device: &str, address: Ipv4Addr, len: u8) -> NetOp {
+fn has(device: &str, address: IpNet) -> NetOp {
     NetOp::Address {
         device: device.to_owned(),
-        address: subnet(address, len),
+        address,
     }
 }
 
@@ -197,11 +206,6 @@ fn veth(name: &str, peer: &str, mtu: u32) -> VethSpec {
         peer_mac: None,
         mtu,
     }
-}
-
-fn subnet(address: Ipv4Addr, len: u8) -> IpNet {
-    // Lengths are 24 and 32.
-    IpNet::V4(Ipv4Net::new_assert(address, len))
 }
 
 /// Carries changes out in the network namespace of a process.

@@ -13,6 +13,7 @@ use crate::file::LabFile;
 use crate::journal::{Entry, Journal};
 use crate::node::{Node, tail};
 use crate::place::Place;
+use crate::underlay::url;
 use crate::{cgroups, processes::Process};
 
 /// How long all agents may take until the store has a leader and each has read all of it.
@@ -56,13 +57,13 @@ pub(crate) fn arguments(lab: &LabFile, nodes: &[Node], index: usize) -> Vec<Stri
     if index < members.len() && !lab.etcd {
         let cluster: Vec<String> = members
             .iter()
-            .map(|member| format!("{}=http://{}:2380", member.name, member.address))
+            .map(|member| format!("{}={}", member.name, url(member.address, 2380)))
             .collect();
         args.extend(["--initial-cluster".to_owned(), cluster.join(",")]);
     } else {
         let endpoints: Vec<String> = members
             .iter()
-            .map(|member| format!("http://{}:2379", member.address))
+            .map(|member| url(member.address, 2379))
             .collect();
         args.extend(["--store-endpoints".to_owned(), endpoints.join(",")]);
     }

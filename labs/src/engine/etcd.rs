@@ -9,6 +9,7 @@ use crate::error::LabError;
 use crate::file::LabFile;
 use crate::journal::{Entry, Journal};
 use crate::node::Node;
+use crate::underlay;
 
 const ETCD: &str = "etcd";
 
@@ -31,7 +32,7 @@ pub(super) fn start(lab: &LabFile, nodes: &[Node], journal: &mut Journal) -> Res
     let members = &nodes[..members(nodes.len())];
     let peers: Vec<String> = members
         .iter()
-        .map(|node| format!("{}=http://{}:2380", node.name, node.address))
+        .map(|node| format!("{}={}", node.name, underlay::url(node.address, 2380)))
         .collect();
     for node in members {
         let args = arguments(lab, node, &peers.join(","));
@@ -48,7 +49,7 @@ pub(super) fn start(lab: &LabFile, nodes: &[Node], journal: &mut Journal) -> Res
 }
 
 fn arguments(lab: &LabFile, node: &Node, peers: &str) -> Vec<String> {
-    let url = |port: u16| format!("http://{}:{port}", node.address);
+    let url = |port: u16| underlay::url(node.address, port);
     let own = format!("{},http://127.0.0.1:2379", url(2379));
     let data = format!("{}/etcd", node.carrier.state());
     [

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use weft_overlay::NodeName;
 
-use super::shape;
+use super::{Family, shape};
 use crate::backend::Backend;
 use crate::diagnose::Mistakes;
 use crate::tables::{Value, span_of, typed};
@@ -18,6 +18,7 @@ struct LabTable {
     store: Option<String>,
     lease_ttl: Option<String>,
     seed: Option<u64>,
+    underlay: Option<Family>,
 }
 
 pub(super) struct Lab {
@@ -25,6 +26,7 @@ pub(super) struct Lab {
     pub(super) etcd: bool,
     pub(super) lease_ttl: Option<Duration>,
     pub(super) seed: u64,
+    pub(super) underlay: Family,
     pub(super) backend: Backend,
 }
 
@@ -75,6 +77,7 @@ pub(super) fn read(
         etcd,
         lease_ttl,
         seed: table.seed.unwrap_or_default(),
+        underlay: table.underlay.unwrap_or(Family::Ipv4),
         backend,
     })
 }

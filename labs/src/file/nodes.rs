@@ -11,7 +11,7 @@ use crate::backend::Backend;
 use crate::diagnose::{Mistakes, nearest};
 use crate::tables::{Value, span_of, text_of, typed};
 
-/// Most nodes of a lab: their addresses are 192.0.2.11 to 192.0.2.254 (RFC 5737).
+/// Most nodes of a lab: the last bytes of their addresses are 11 to 254.
 pub(crate) const NODES_MAX: usize = 100;
 
 #[derive(Deserialize)]

@@ -1,6 +1,6 @@
 //! Changes to a node's own network, as data: carried out in a namespace of this machine or inside a virtual one.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 
 use ipnet::IpNet;
@@ -47,7 +47,7 @@ pub(crate) enum NetOp {
         /// The destination.
         to: IpNet,
         /// The neighbour that takes it on; none: it is on the link.
-        via: Option<Ipv4Addr>,
+        via: Option<IpAddr>,
         /// By which device.
         device: String,
     },
@@ -68,8 +68,9 @@ pub(crate) async fn apply(netlink: &Netlink, ops: &[NetOp]) -> Result<(), LinkEr
                 let route = match via {
                     None => Route::direct(*to, device),
                     Some(via) => Route {
-                        onlink: true,
-                        ..Route::via(*to, (*via).into(), device)
+                        // The neighbour's IPv4 address is of no subnet of this device; IPv6's is the link's.
+                        onlink: via.is_ipv4(),
+                        ..Route::via(*to, *via, device)
                     },
                 };
                 netlink.replace_route(&route).await?;

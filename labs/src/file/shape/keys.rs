@@ -43,6 +43,11 @@ pub(in crate::file) const LAB: &[Key] = &[
         Kind::Number(0, i64::MAX),
         "Of all chance on links: the same seed and frames lose the same frames. 0 without it.",
     ),
+    may(
+        "underlay",
+        Kind::Word(&["ipv4", "ipv6"]),
+        "The family of the nodes' own addresses; `ipv4` without it. Networks have either on both.",
+    ),
 ];
 
 pub(in crate::file) const NODE: &[Key] = &[
