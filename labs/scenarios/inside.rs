@@ -70,7 +70,40 @@ fn files_go_in_and_out_a_shell_answers_and_logs_are_told() {
         assert!(all.lines().any(|line| line == wanted), "{all}");
     }
     assert_eq!(run(&["logs", name, "n9"]).status.code(), Some(3));
+    it_is_drawn_as_it_runs(&lab);
     lab.down();
+}
+
+fn it_is_drawn_as_it_runs(lab: &Lab) {
+    let name = lab.name.as_str();
+    let output = run(&["graph", name, "--format", "mermaid"]);
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    let address = lab.address("red/b");
+    for wanted in [
+        "red/front  vni ",
+        "[\"red/b\"]",
+        &address,
+        "{{\"underlay\"}}",
+    ] {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+    let drawn = text(&run(&["graph", name]));
+    assert!(
+        drawn.starts_with("<svg ") && drawn.contains(&address),
+        "{drawn}"
+    );
+    let inspected = text(&run(&["inspect", name, "--json"]));
+    let seen: serde_json::Value = serde_json::from_str(&inspected).expect("one object");
+    assert_eq!(seen["links"][0]["up"], true, "{inspected}");
+    assert_eq!(seen["links"][0]["nodes"][2], "n3", "{inspected}");
+    let output = run(&["snapshot", name]);
+    assert_eq!(output.status.code(), Some(4), "{}", text(&output));
+    assert!(
+        text(&output).contains("--backend qemu"),
+        "{}",
+        text(&output)
+    );
 }
 
 #[test]

@@ -15,14 +15,16 @@ use crate::machine::Kernel;
 use crate::options::{Host, Outcome, RunOptions};
 use crate::place::Place;
 use crate::report::{self, Report};
-use crate::steps;
+use crate::steps::{self, ByHand};
 
 mod agents;
 mod bring_up;
 mod contents;
 mod etcd;
+mod graph;
 mod inside;
 mod life;
+mod links;
 mod list;
 mod plan;
 mod snapshot;
@@ -31,6 +33,7 @@ mod tear_down;
 pub(crate) use agents::{agent_of, arguments as agent_arguments};
 pub(crate) use bring_up::{Running, lab_id};
 pub(crate) use contents::containers;
+pub use graph::graph;
 pub use inside::{cp, exec, logs, shell};
 pub use life::{kill, start};
 pub use plan::print as plan;
@@ -39,13 +42,14 @@ pub use snapshot::{restore, snapshot};
 /// `weft lab run`: up, steps, down. Prints the report; an error is one of the lab's own making, a
 /// step that does not hold is an [`Outcome`].
 pub fn run(options: &RunOptions) -> Result<Outcome, LabError> {
+    let by_hand = by_hand(options)?;
     let started = begin(options);
     if let (Err(error), Some(path)) = (&started, &options.junit) {
         let name = options.name.as_deref().unwrap_or(&options.source);
         report::write_junit_broken(path, name, error)?;
     }
     let (mut running, mut report, cancel) = started?;
-    let outcome = steps::run_all(&mut running, &mut report, &cancel);
+    let outcome = steps::run_all(&mut running, &mut report, by_hand, &cancel);
     report.ladder = steps::ladder(&running);
     report.links = report::ask_links(&running.place).map_err(|error| error.to_string());
     let interrupted = cancel.is_set();
@@ -71,6 +75,18 @@ pub fn run(options: &RunOptions) -> Result<Outcome, LabError> {
         return Err(LabError::Interrupted(place.name().to_owned()));
     }
     written.unwrap_or(Ok(())).map(|()| outcome)
+}
+
+fn by_hand(options: &RunOptions) -> Result<ByHand, LabError> {
+    match (options.step, std::io::stdin().is_terminal()) {
+        (false, _) => Ok(ByHand::Not),
+        (true, true) => Ok(ByHand::Asked),
+        (true, false) => Err(LabError::Refused {
+            subject: format!("lab {}", options.source),
+            cause: "--step waits for a person, and standard input is no terminal".to_owned(),
+            help: "run it in a terminal, or leave --step out; --only runs single steps".to_owned(),
+        }),
+    }
 }
 
 /// `weft lab up`: leaves the lab up, runs no steps.

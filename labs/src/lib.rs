@@ -47,11 +47,12 @@ pub use backend::Backend;
 pub use builtin::names as builtin_names;
 pub use diagnose::Diagnostic;
 pub use engine::{
-    cp, down, exec, inspect, kernel, kill, logs, ls, plan, restore, run, shell, snapshot, start, up,
+    cp, down, exec, graph, inspect, kernel, kill, logs, ls, plan, restore, run, shell, snapshot,
+    start, up,
 };
 pub use error::LabError;
 pub use file::{LabFile, schema};
-pub use options::{DEFAULT_ROOT, Host, Outcome, RunOptions};
+pub use options::{DEFAULT_ROOT, Drawing, Host, Outcome, RunOptions};
 
 /// Hidden `weft lab-holder ARGS...`: all arguments after the word. Call it before any thread starts.
 pub fn holder_main(args: &[String]) -> ! {

@@ -27,6 +27,15 @@ impl Host {
     }
 }
 
+/// How `weft lab graph` draws.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drawing {
+    /// Text that Mermaid draws, in Markdown too.
+    Mermaid,
+    /// A picture for every browser.
+    Svg,
+}
+
 /// `weft lab run` and `weft lab up`.
 #[derive(Clone, Debug)]
 pub struct RunOptions {
@@ -44,6 +53,8 @@ pub struct RunOptions {
     pub keep_on_failure: bool,
     /// Only these steps: each by its number in the file, from 1, or by words of its title. None: all.
     pub only: Vec<String>,
+    /// Before each step, wait for a person's Enter.
+    pub step: bool,
     /// Write the report as JUnit XML to this file too.
     pub junit: Option<PathBuf>,
 }

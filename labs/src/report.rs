@@ -16,6 +16,7 @@ use crate::file::{LabFile, Step, StepKind};
 use crate::options::Outcome;
 use crate::relay::LinkStats;
 
+pub(crate) mod graph;
 mod junit;
 mod links;
 

@@ -15,6 +15,7 @@ use crate::report::Report;
 
 mod apply;
 mod blocked;
+mod by_hand;
 mod capture;
 mod command;
 mod dropped;
@@ -26,6 +27,8 @@ mod reach;
 mod stream;
 mod subject;
 mod wait;
+
+pub(crate) use by_hand::ByHand;
 
 /// Pause between attempts.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
@@ -40,13 +43,19 @@ const SEEN_WITHIN: Duration = Duration::from_millis(1500);
 type Attempt = Result<String, String>;
 
 /// Runs all steps in order; a step that fails does not keep the next ones from being run.
-pub(crate) fn run_all(running: &mut Running, report: &mut Report, cancel: &Cancel) -> Outcome {
+pub(crate) fn run_all(
+    running: &mut Running,
+    report: &mut Report,
+    mut by_hand: ByHand,
+    cancel: &Cancel,
+) -> Outcome {
     let mut outcome = Outcome {
         passed: 0,
         failed: 0,
     };
     let mut past = Past::default();
     for step in running.lab.steps.clone() {
+        by_hand.confirm(&step, cancel);
         if cancel.is_set() {
             break;
         }

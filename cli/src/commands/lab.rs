@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use weft_labs::{Host, RunOptions};
+use weft_labs::{Drawing, Host, RunOptions};
 
 use super::doctor;
 use crate::fail::{Done, Failure};
@@ -72,6 +72,14 @@ pub enum Lab {
         /// The lab's name.
         name: String,
     },
+    /// Draw what runs: nodes, links, networks, containers with their addresses, chains.
+    Graph {
+        /// The lab's name.
+        name: String,
+        /// A picture for a browser, or text for Mermaid.
+        #[arg(long, value_enum, default_value_t = Format::Svg)]
+        format: Format,
+    },
     /// What the nodes' agents have said.
     Logs {
         /// The lab's name.
@@ -110,6 +118,13 @@ pub enum Lab {
     },
 }
 
+/// How a lab is drawn.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum Format {
+    Svg,
+    Mermaid,
+}
+
 /// Which lab.
 #[derive(Debug, Args)]
 pub struct Source {
@@ -137,6 +152,9 @@ pub struct Run {
     /// Run only this step: its number in the file, or words of its title; may be repeated.
     #[arg(long, value_name = "STEP")]
     only: Vec<String>,
+    /// Show each step and wait for Enter before it runs.
+    #[arg(long)]
+    step: bool,
     /// Write the report as JUnit XML to this file too.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
@@ -156,6 +174,7 @@ pub fn run(json: bool, lab: Lab) -> Done {
             let options = RunOptions {
                 keep_on_failure: run.keep_on_failure,
                 only: run.only,
+                step: run.step,
                 junit: run.junit,
                 ..options(host, run.source)
             };
@@ -195,6 +214,14 @@ pub fn run(json: bool, lab: Lab) -> Done {
         }
         Lab::Restore { name, snapshot } => {
             weft_labs::restore(&host, &name, &snapshot)?;
+            Ok(0)
+        }
+        Lab::Graph { name, format } => {
+            let drawing = match format {
+                Format::Svg => Drawing::Svg,
+                Format::Mermaid => Drawing::Mermaid,
+            };
+            weft_labs::graph(&host, &name, drawing)?;
             Ok(0)
         }
         Lab::Kill { name, node } => {
@@ -239,6 +266,7 @@ fn options(host: Host, source: Source) -> RunOptions {
         keep: source.keep,
         keep_on_failure: false,
         only: Vec::new(),
+        step: false,
         junit: None,
     }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::links;
 use crate::backend::Backend;
 use crate::error::LabError;
 use crate::journal::{self, Entry};
@@ -151,6 +152,7 @@ pub(super) fn print(host: &Host) -> Result<(), LabError> {
 pub(super) fn inspect(host: &Host, name: &str) -> Result<(), LabError> {
     let lab = Found::read(host, name)?;
     let place = Place::new(&host.root, name);
+    let links = links::all(host, &lab)?;
     if host.json {
         let nodes = lab.nodes.iter().map(|(node, holder)| {
             json!({
@@ -162,7 +164,8 @@ pub(super) fn inspect(host: &Host, name: &str) -> Result<(), LabError> {
         let whole = json!({
             "lab": lab.name, "state": lab.state(), "backend": lab.backend, "file": lab.file,
             "source": place.source(),
-            "folder": place.dir(), "snapshots": super::snapshot::all(&place), "nodes": nodes.collect::<Vec<_>>(),
+            "folder": place.dir(), "snapshots": super::snapshot::all(&place),
+            "links": links.iter().map(links::Joined::object).collect::<Vec<_>>(), "nodes": nodes.collect::<Vec<_>>(),
         });
         println!("{whole}");
         return Ok(());
@@ -194,5 +197,24 @@ pub(super) fn inspect(host: &Host, name: &str) -> Result<(), LabError> {
         .collect();
     let head = ["NODE", "HOLDER", "ALIVE", "--host", "LOG"].map(str::to_owned);
     print!("{}", crate::report::table(&head, &rows));
+    println!();
+    let rows: Vec<[String; 5]> = links.iter().map(link_row).collect();
+    let head = ["LINK", "NODES", "STATE", "PASSED", "LOST"].map(str::to_owned);
+    print!("{}", crate::report::table(&head, &rows));
     Ok(())
+}
+
+/// Frames are counted only where they pass the relay.
+fn link_row(link: &links::Joined) -> [String; 5] {
+    let words = link.words();
+    let state = if words.is_empty() {
+        "good".to_owned()
+    } else {
+        words.join(", ")
+    };
+    let (passed, lost) = match link.frames() {
+        Some((passed, lost)) => (passed.to_string(), lost.to_string()),
+        None => ("-".to_owned(), "-".to_owned()),
+    };
+    [link.name.clone(), link.nodes.join(" "), state, passed, lost]
 }
