@@ -28,8 +28,8 @@ pub struct NodeConfig {
     pub name: NodeName,
     /// Its address on the underlay: VTEP, store and API are reached there.
     pub advertise: IpAddr,
-    /// The underlay's interface; its MTU bounds the networks'.
-    pub underlay: String,
+    /// The underlay's interfaces; the smallest of their MTUs bounds the networks'.
+    pub underlay: Vec<String>,
     /// What survives a reboot, e.g. `/var/lib/weft`.
     pub state_dir: PathBuf,
     /// Sockets and the containers' run state, e.g. `/run/weft`.

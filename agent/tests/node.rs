@@ -71,7 +71,7 @@ fn config(dir: &Path) -> NodeConfig {
     NodeConfig {
         name: "n1".parse().expect("a name"),
         advertise: ADDRESS.parse::<IpAddr>().expect("an address"),
-        underlay: "u0".into(),
+        underlay: vec!["u0".into()],
         state_dir: dir.join("state"),
         run_dir: dir.join("run"),
         bpf_dir: "/sys/fs/bpf/weft/n1".into(),

@@ -5,10 +5,18 @@ use std::process::Command;
 use crate::lab::{Lab, machine, objects, text, unique, weft};
 
 const TWO_TENANTS: &str = include_str!("../topologies/two-tenants.toml");
+/// Encapsulation over IPv6: 14 + 8 + 8 + 40 bytes (RFC 7348, 5).
+const OVERHEAD: u32 = 70;
 const GUARD: &str = include_str!("../topologies/web-guard.toml");
-/// n3 is behind n2 for n1.
-const LINE: &str =
-    "\n[[link]]\nbetween = [\"n1\", \"n2\"]\n\n[[link]]\nbetween = [\"n2\", \"n3\"]\n";
+/// n3 is behind n2 for n1, and n2's second link takes less than its first one.
+const LINE: &str = r#"
+[[link]]
+between = ["n1", "n2"]
+
+[[link]]
+between = ["n2", "n3"]
+mtu = 1400
+"#;
 
 #[test]
 fn two_tenants_live_on_an_ipv6_segment() {
@@ -18,13 +26,14 @@ fn two_tenants_live_on_an_ipv6_segment() {
 #[test]
 fn two_tenants_live_on_ipv6_links() {
     let lab = two_tenants(LINE);
-    // Alone on the node between: what n1 sends to n3 is in no network of the lab's there.
     let seen = lab.must("n2", &["cat", "/proc/net/snmp6"]);
     let forwarded = seen
         .lines()
         .find(|line| line.starts_with("Ip6OutForwDatagrams"));
     let forwarded = forwarded.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
     assert!(forwarded.is_some_and(|packets: u64| packets > 0), "{seen}");
+    // What a node may send by any of its links.
+    assert_eq!(mtu(&lab, "red/web2"), 1400 - OVERHEAD);
     lab.down();
 }
 
@@ -68,8 +77,12 @@ fn two_tenants(more: &str) -> Lab {
             "{text}"
         );
     }
-    // 1500 less the encapsulation over IPv6 (RFC 7348, 5).
-    let mtu = lab.must("red/a", &["cat", "/sys/class/net/eth0/mtu"]);
-    assert_eq!(mtu.trim(), "1430");
+    assert_eq!(mtu(&lab, "red/a"), 1500 - OVERHEAD);
     lab
+}
+
+/// Of a container's interface.
+fn mtu(lab: &Lab, container: &str) -> u32 {
+    let text = lab.must(container, &["cat", "/sys/class/net/eth0/mtu"]);
+    text.trim().parse().expect("a number")
 }

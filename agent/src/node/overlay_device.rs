@@ -10,15 +10,20 @@ use crate::plan::tables::map_address;
 /// Its name; there is one a network namespace and UDP port.
 pub const NAME: &str = "weft-vxlan";
 
-/// The underlay's MTU, bytes.
+/// The underlay's MTU, bytes: which of its interfaces a packet takes is the routes' choice, and may change.
 pub async fn underlay_mtu(config: &NodeConfig, netlink: &Netlink) -> Result<u32, NodeError> {
-    netlink.mtu_of(&config.underlay).await.map_err(|e| {
-        NodeError::new(
-            format!("underlay {}", config.underlay),
-            &e,
-            "name the interface that carries --advertise with --underlay",
-        )
-    })
+    let mut least = u32::MAX;
+    for name in &config.underlay {
+        let mtu = netlink.mtu_of(name).await.map_err(|e| {
+            NodeError::new(
+                format!("underlay {name}"),
+                &e,
+                "name the interfaces that carry --advertise with --underlay",
+            )
+        })?;
+        least = least.min(mtu);
+    }
+    Ok(least)
 }
 
 /// Makes the device, or finds it; its index.

@@ -34,9 +34,9 @@ pub struct Run {
     /// Its address on the underlay.
     #[arg(long)]
     advertise: IpAddr,
-    /// The underlay's interface.
-    #[arg(long)]
-    underlay: String,
+    /// The underlay's interfaces, separated by commas: the smallest of their MTUs counts.
+    #[arg(long, required = true, value_delimiter = ',')]
+    underlay: Vec<String>,
     /// What survives a reboot.
     #[arg(long, default_value = "/var/lib/weft")]
     state_dir: PathBuf,

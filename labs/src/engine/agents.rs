@@ -46,7 +46,7 @@ pub(crate) fn arguments(lab: &LabFile, nodes: &[Node], index: usize) -> Vec<Stri
         "--advertise",
         &node.address.to_string(),
         "--underlay",
-        "eth0",
+        &interfaces(lab, index),
         "--state-dir",
         node.carrier.state(),
         "--cgroup-parent",
@@ -71,6 +71,14 @@ pub(crate) fn arguments(lab: &LabFile, nodes: &[Node], index: usize) -> Vec<Stri
         args.extend(["--lease-ttl".to_owned(), format!("{}ms", ttl.as_millis())]);
     }
     args
+}
+
+/// The interfaces of a node, all that it has: its links', or the one to the segment.
+fn interfaces(lab: &LabFile, index: usize) -> String {
+    let own = lab.links.iter();
+    let own = own.filter(|link| link.between.contains(&lab.nodes[index]));
+    let names: Vec<String> = (0..own.count().max(1)).map(|n| format!("eth{n}")).collect();
+    names.join(",")
 }
 
 /// Starts all agents.
