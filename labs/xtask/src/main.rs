@@ -3,9 +3,11 @@
 //! - `needs`: what tests want of the distribution, and its installation.
 //! - `stages`: the stages of `test`, and counting what ran.
 //! - `tidy`: rules about the repository that a compiler does not check.
+//! - `bench`: builds what is measured and what measures.
 //! - `bpf`: builds `ebpf/prebuilt` from `ebpf/programs`.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod bpf;
 mod needs;
 mod stages;
@@ -39,6 +41,12 @@ enum Task {
     Lint,
     /// Rules about the repository: who imports whom, what stands where.
     Tidy,
+    /// Measure the release build beside what one would pick instead: `bench lab --quick`.
+    Bench {
+        /// What to measure, and how: `--quick`, `--json`.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
     /// Build ebpf/prebuilt from ebpf/programs.
     Bpf {
         /// Build elsewhere and compare with what is checked in.
@@ -52,6 +60,7 @@ fn main() -> ExitCode {
         Task::Test { yes, fast } => stages::test(yes, fast),
         Task::Lint => stages::lint(),
         Task::Tidy => tidy::run(),
+        Task::Bench { words } => bench::run(&words),
         Task::Bpf { check } => bpf::run(check),
     };
     match done {

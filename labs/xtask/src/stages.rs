@@ -117,7 +117,7 @@ fn command(arguments: &[&str]) -> Command {
     command
 }
 
-fn cargo(arguments: &[&str]) -> anyhow::Result<()> {
+pub fn cargo(arguments: &[&str]) -> anyhow::Result<()> {
     let status = command(arguments)
         .status()
         .context("cargo cannot be started")?;

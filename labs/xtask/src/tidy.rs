@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use crate::root;
 
 /// Crate, its folder, the weft crates that it may import.
-const MAY_IMPORT: [(&str, &str, &[&str]); 9] = [
+const MAY_IMPORT: [(&str, &str, &[&str]); 10] = [
     ("weft-store", "store", &[]),
     ("weft-ebpf-abi", "ebpf/abi", &[]),
     ("weft-ebpf", "ebpf", &["weft-ebpf-abi"]),
@@ -30,6 +30,7 @@ const MAY_IMPORT: [(&str, &str, &[&str]); 9] = [
     ),
     ("weft", "cli", &["weft-agent", "weft-labs"]),
     ("weft-labs", "labs", &["weft-overlay", "weft-chain"]),
+    ("weft-bench", "labs/bench", &["weft-labs", "weft-overlay"]),
 ];
 
 /// Dependency, and the only crate that may use it.

@@ -1,0 +1,89 @@
+//! Benchmarks of the release binary. `cargo xtask bench NAME` builds both and runs this.
+//!
+//! - `lab`: links of a lab. A further benchmark is a module beside it.
+//! - `cluster`: a lab that is brought up for one. `traffic`: what is sent through it.
+//! - `figures`: medians, intervals, goals. `row`: how they are printed.
+//!
+//! Never: asserts what a test asserts. It measures, prints, and fails when a goal is missed.
+#![forbid(unsafe_code)]
+
+mod cluster;
+mod figures;
+mod lab;
+mod row;
+mod traffic;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::{Parser, ValueEnum};
+
+/// Measures weft beside what one would pick instead.
+#[derive(Parser)]
+#[command(name = "cargo xtask bench")]
+struct Cli {
+    /// What to measure.
+    name: Name,
+    /// Fewer and shorter runs: within a minute.
+    #[arg(long)]
+    quick: bool,
+    /// One JSON object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Name {
+    /// Links of a lab: the relay beside a veth pair, impairments beside what was asked for and the kernel's own.
+    Lab,
+}
+
+/// How much is measured.
+#[derive(Clone, Copy)]
+struct Effort {
+    /// Interleaved pairs of runs.
+    pairs: usize,
+    /// Seconds of a run whose length is free.
+    seconds: f64,
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether all goals are met.
+fn run(cli: &Cli) -> anyhow::Result<bool> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("a lab needs root: run `cargo xtask bench` as root");
+    }
+    let (pairs, seconds) = if cli.quick { (8, 0.5) } else { (30, 1.0) };
+    let effort = Effort { pairs, seconds };
+    let rows = match cli.name {
+        Name::Lab => lab::run(&weft()?, effort)?,
+    };
+    row::print(&rows, cli.json);
+    Ok(rows.iter().all(row::Row::is_met))
+}
+
+/// The binary under test: WEFT_BIN, or `weft` beside this program.
+fn weft() -> anyhow::Result<PathBuf> {
+    let path = match std::env::var_os("WEFT_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => std::env::current_exe()?.with_file_name("weft"),
+    };
+    if !path.is_file() {
+        bail!(
+            "{} is missing: `cargo xtask bench` builds it, or name it in WEFT_BIN",
+            path.display()
+        );
+    }
+    path.canonicalize().context("the binary's path")
+}
