@@ -8,6 +8,7 @@ mod machine;
 
 mod back;
 mod bulk;
+mod converge;
 mod crash;
 mod etcdctl;
 mod guest;

@@ -20,6 +20,7 @@ use crate::steps::{self, ByHand};
 mod agents;
 mod bring_up;
 mod contents;
+mod converge;
 mod etcd;
 mod graph;
 mod inside;
@@ -89,8 +90,11 @@ fn by_hand(options: &RunOptions) -> Result<ByHand, LabError> {
     }
 }
 
-/// `weft lab up`: leaves the lab up, runs no steps.
+/// `weft lab up`: leaves the lab up, runs no steps. One that is up already is brought to the file.
 pub fn up(options: &RunOptions) -> Result<(), LabError> {
+    if converge::is_up(&options.host, &lab_name(options)?) {
+        return converge::converge(options);
+    }
     let (running, report, _) = begin(options)?;
     report.print_up(&running);
     report.print_next(&running);
@@ -168,6 +172,14 @@ pub fn kernel(host: &Host, wanted: &str) -> Result<(), LabError> {
 /// `weft lab inspect NAME`.
 pub fn inspect(host: &Host, name: &str) -> Result<(), LabError> {
     list::inspect(host, &check_name(name)?)
+}
+
+/// The name of the lab that a file and a `--name` mean.
+fn lab_name(options: &RunOptions) -> Result<String, LabError> {
+    match &options.name {
+        Some(name) => check_name(name),
+        None => builtin::read(&options.source, options.backend.as_deref()).map(|(lab, _)| lab.name),
+    }
 }
 
 fn check_name(name: &str) -> Result<String, LabError> {

@@ -64,6 +64,10 @@ impl Place {
     pub(crate) fn source(&self) -> PathBuf {
         self.dir().join("lab.toml")
     }
+    /// What it was made from, for the next `up`.
+    pub(crate) fn made(&self) -> PathBuf {
+        self.dir().join("made.json")
+    }
     /// Observations of the packet whose ladder is shown.
     pub(crate) fn trace(&self) -> PathBuf {
         self.dir().join("trace.jsonl")

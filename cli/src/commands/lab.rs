@@ -13,7 +13,8 @@ use crate::fail::{Done, Failure};
 pub enum Lab {
     /// Bring a lab up, run its steps, take it down. Exit code 0 only if every step held.
     Run(Run),
-    /// Bring a lab up and leave it.
+    /// Bring a lab up and leave it. One that is up already is brought to the file: what went out of it is removed, the rest
+    /// is made or changed.
     Up {
         #[command(flatten)]
         source: Source,

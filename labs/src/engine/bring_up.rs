@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::backend::{self, Backend, Start};
 use crate::cancel::Cancel;
 use crate::cgroups;
-use crate::engine::{agents, contents};
+use crate::engine::{agents, contents, converge};
 use crate::error::LabError;
 use crate::file::LabFile;
 use crate::journal::{Entry, Journal};
@@ -58,8 +58,7 @@ pub(super) fn bring_up(
         file: lab.file.clone(),
         backend: lab.backend,
     })?;
-    std::fs::write(place.source(), text)
-        .map_err(LabError::io("write the lab's file", place.source()))?;
+    converge::note(&place, &lab, text)?;
 
     let begun = Instant::now();
     progress("starting hosts and the underlay");

@@ -1,5 +1,6 @@
 //! What the file says should exist: applied through a node, waited for, read back.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -33,8 +34,21 @@ pub(crate) struct Container {
 
 /// Writes the site's files and applies them through a node.
 pub(super) fn apply(lab: &LabFile, place: &Place, node: &Node) -> Result<(), LabError> {
-    let folder = place.site();
-    std::fs::create_dir_all(&folder).map_err(LabError::io("create", &folder))?;
+    let site = write(lab, &place.site(), node)?;
+    node.weft_json(&["apply", "-f", &site, "--json"], APPLY_WITHIN)
+        .map(|_| ())
+        .map_err(|cause| {
+            LabError::failed(
+                format!("lab {}", lab.name),
+                cause,
+                "correct the lab file as the message says",
+            )
+        })
+}
+
+/// Writes the site's files into a folder and gives them to a node; where its `site.toml` is there.
+pub(super) fn write(lab: &LabFile, folder: &Path, node: &Node) -> Result<String, LabError> {
+    std::fs::create_dir_all(folder).map_err(LabError::io("create", folder))?;
     let defect = "this is a defect of weft; please report it";
     let files = lab
         .site
@@ -49,15 +63,7 @@ pub(super) fn apply(lab: &LabFile, place: &Place, node: &Node) -> Result<(), Lab
             site = brought;
         }
     }
-    node.weft_json(&["apply", "-f", &site, "--json"], APPLY_WITHIN)
-        .map(|_| ())
-        .map_err(|cause| {
-            LabError::failed(
-                format!("lab {}", lab.name),
-                cause,
-                "correct the lab file as the message says",
-            )
-        })
+    Ok(site)
 }
 
 /// Waits until every container of the file runs and its interfaces have addresses.

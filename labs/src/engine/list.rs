@@ -64,6 +64,11 @@ impl Found {
         }
     }
 
+    /// Whether it came up to its end and some node of it lives.
+    pub(super) fn is_up(&self) -> bool {
+        self.up && self.state() != "dead"
+    }
+
     /// The nodes, in the file's order.
     pub(super) fn names(&self) -> Vec<String> {
         self.nodes.iter().map(|(node, _)| node.clone()).collect()

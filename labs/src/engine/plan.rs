@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::check_name;
+use super::{check_name, converge};
 use crate::backend::Backend;
 use crate::builtin;
 use crate::error::LabError;
@@ -18,6 +18,9 @@ pub fn print(options: &RunOptions) -> Result<(), LabError> {
         lab.name = check_name(name)?;
     }
     let there = Place::new(&options.host.root, &lab.name).dir().is_dir();
+    if converge::is_up(&options.host, &lab.name) {
+        return converge::plan(options);
+    }
     if options.host.json {
         println!("{}", as_json(&lab, there));
         return Ok(());
@@ -27,7 +30,7 @@ pub fn print(options: &RunOptions) -> Result<(), LabError> {
     print!("{}", table(&head, &rows(&lab)));
     if there {
         println!(
-            "\nA lab of this name is there: `up` would be refused. `weft lab down {}` removes it.",
+            "\nA lab of this name is there and not whole: `up` would be refused. `weft lab down {}` removes it.",
             lab.name
         );
     }
