@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde_json::json;
 
+use crate::backend::Backend;
 use crate::builtin;
 use crate::cancel::Cancel;
 use crate::error::LabError;
@@ -90,6 +91,12 @@ fn by_hand(options: &RunOptions) -> Result<ByHand, LabError> {
     }
 }
 
+/// Whether the nodes of this lab run on this machine's own kernel, and need what `weft doctor` looks for.
+pub fn runs_here(options: &RunOptions) -> Result<bool, LabError> {
+    let (lab, _) = builtin::read(&options.source, options.backend.as_deref())?;
+    Ok(lab.backend == Backend::Netns)
+}
+
 /// `weft lab up`: leaves the lab up, runs no steps. One that is up already is brought to the file.
 pub fn up(options: &RunOptions) -> Result<(), LabError> {
     if converge::is_up(&options.host, &lab_name(options)?) {
@@ -107,7 +114,7 @@ fn begin(options: &RunOptions) -> Result<(Running, Report, Cancel), LabError> {
         lab.name = check_name(name)?;
     }
     lab.keep_only(&options.only)?;
-    need_root(&lab.name)?;
+    need_root(&lab.name, lab.backend)?;
     if lab.etcd {
         etcd::program()?;
     }
@@ -138,7 +145,8 @@ fn begin(options: &RunOptions) -> Result<(Running, Report, Cancel), LabError> {
 /// `weft lab down NAME`: removes whatever the journal tells of, and says what that was.
 pub fn down(host: &Host, name: &str) -> Result<(), LabError> {
     let name = check_name(name)?;
-    need_root(&name)?;
+    let found = list::Found::read(host, &name)?;
+    need_root(&name, found.backend)?;
     let place = Place::new(&host.root, &name);
     let removed = tear_down::down(&place)?;
     if host.json {
@@ -193,14 +201,15 @@ fn check_name(name: &str) -> Result<String, LabError> {
     }
 }
 
-fn need_root(name: &str) -> Result<(), LabError> {
-    if nix::unistd::geteuid().is_root() {
+/// Machines are programs like others; namespaces are not.
+fn need_root(name: &str, backend: Backend) -> Result<(), LabError> {
+    if backend == Backend::Qemu || nix::unistd::geteuid().is_root() {
         return Ok(());
     }
     Err(LabError::failed(
         format!("lab {name}"),
         "it needs root: it makes namespaces, network devices and BPF programs",
-        "run the same command with sudo",
+        "run the same command with sudo, or on virtual machines with --backend qemu",
     ))
 }
 

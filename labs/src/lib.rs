@@ -47,8 +47,8 @@ pub use backend::Backend;
 pub use builtin::names as builtin_names;
 pub use diagnose::Diagnostic;
 pub use engine::{
-    cp, down, exec, graph, inspect, kernel, kill, logs, ls, plan, restore, run, shell, snapshot,
-    start, up,
+    cp, down, exec, graph, inspect, kernel, kill, logs, ls, plan, restore, run, runs_here, shell,
+    snapshot, start, up,
 };
 pub use error::LabError;
 pub use file::{LabFile, schema};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// Where labs keep their journals, logs and nodes' states.
+/// Where root's labs keep their journals, logs and nodes' states; those of others are in their own folders for state.
 pub const DEFAULT_ROOT: &str = "/var/lib/weft/labs";
 
 /// Which binary and which folder all lab commands work with.
@@ -10,7 +10,7 @@ pub const DEFAULT_ROOT: &str = "/var/lib/weft/labs";
 pub struct Host {
     /// The weft binary that nodes and containers run.
     pub weft_exe: PathBuf,
-    /// The folder of all labs, [`DEFAULT_ROOT`].
+    /// The folder of all labs: [`DEFAULT_ROOT`], or a user's own (XDG base directories: `$XDG_STATE_HOME`).
     pub root: PathBuf,
     /// One JSON object a line instead of tables.
     pub json: bool,
@@ -21,10 +21,23 @@ impl Host {
     pub fn here() -> std::io::Result<Host> {
         Ok(Host {
             weft_exe: std::env::current_exe()?,
-            root: DEFAULT_ROOT.into(),
+            root: root(),
             json: false,
         })
     }
+}
+
+fn root() -> PathBuf {
+    if nix::unistd::geteuid().is_root() {
+        return DEFAULT_ROOT.into();
+    }
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let state = match (set("XDG_STATE_HOME"), set("HOME")) {
+        (Some(state), _) => PathBuf::from(state),
+        (None, Some(home)) => PathBuf::from(home).join(".local/state"),
+        (None, None) => return DEFAULT_ROOT.into(),
+    };
+    state.join("weft/labs")
 }
 
 /// How `weft lab graph` draws.

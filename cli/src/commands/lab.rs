@@ -179,7 +179,9 @@ pub fn run(json: bool, lab: Lab) -> Done {
                 junit: run.junit,
                 ..options(host, run.source)
             };
-            doctor::require(&format!("lab {}", options.source))?;
+            if weft_labs::runs_here(&options)? {
+                doctor::require(&format!("lab {}", options.source))?;
+            }
             let outcome = weft_labs::run(&options)?;
             Ok(u8::from(!outcome.all_passed()))
         }
@@ -189,7 +191,9 @@ pub fn run(json: bool, lab: Lab) -> Done {
                 weft_labs::plan(&options)?;
                 return Ok(0);
             }
-            doctor::require(&format!("lab {}", options.source))?;
+            if weft_labs::runs_here(&options)? {
+                doctor::require(&format!("lab {}", options.source))?;
+            }
             weft_labs::up(&options)?;
             Ok(0)
         }

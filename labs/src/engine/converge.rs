@@ -64,8 +64,8 @@ impl Work {
     fn of(options: &RunOptions, cancel: &Cancel) -> Result<Work, LabError> {
         let host = &options.host;
         let name = lab_name(options)?;
-        need_root(&name)?;
         let found = Found::read(host, &name)?;
+        need_root(&name, found.backend)?;
         // Not said: as it is.
         let backend = options.backend.clone();
         let backend = backend.unwrap_or_else(|| found.backend.to_string());

@@ -21,8 +21,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 /// `weft lab graph NAME`: prints the picture.
 pub fn graph(host: &Host, name: &str, drawing: Drawing) -> Result<(), LabError> {
     let name = check_name(name)?;
-    need_root(&name)?;
     let lab = Found::read(host, &name)?;
+    need_root(&name, lab.backend)?;
     let picture = look(host, &lab)?;
     match drawing {
         Drawing::Mermaid => print!("{}", graph::mermaid(&picture)),

@@ -39,8 +39,8 @@ fn carrier(host: &Host, lab: &Found, target: Option<&str>) -> Result<AnyCarrier,
 /// `weft lab exec NAME NODE|TENANT/CONTAINER -- COMMAND`: returns the command's exit code.
 pub fn exec(host: &Host, name: &str, target: &str, command: &[String]) -> Result<u8, LabError> {
     let name = check_name(name)?;
-    need_root(&name)?;
     let lab = Found::read(host, &name)?;
+    need_root(&name, lab.backend)?;
     let in_container = target.contains('/');
     let carrier = carrier(host, &lab, (!in_container).then_some(target))?;
     let mut line: Vec<&str> = Vec::new();
@@ -94,8 +94,8 @@ impl Side<'_> {
 /// `weft lab cp NAME SOURCE TARGET`: one of the two is `NODE:/PATH`.
 pub fn cp(host: &Host, name: &str, source: &str, target: &str) -> Result<(), LabError> {
     let name = check_name(name)?;
-    need_root(&name)?;
     let lab = Found::read(host, &name)?;
+    need_root(&name, lab.backend)?;
     match (Side::of(source), Side::of(target)) {
         (Side::Here(from), Side::There(node, to)) => {
             carrier(host, &lab, Some(node))?.copy_in(from, to)

@@ -30,8 +30,8 @@ struct Agent {
 impl Agent {
     fn of(host: &Host, lab: &str, node: &str) -> Result<Agent, LabError> {
         let lab = check_name(lab)?;
-        need_root(&lab)?;
         let found = Found::read(host, &lab)?;
+        need_root(&lab, found.backend)?;
         let place = Place::new(&host.root, &lab);
         let keeper = found.node(node)?.1;
         let carrier = backend::attach(

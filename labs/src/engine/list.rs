@@ -1,12 +1,14 @@
 //! Labs as their journals tell of them: for `ls`, `inspect` and `exec`.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::links;
 use crate::backend::Backend;
 use crate::error::LabError;
 use crate::journal::{self, Entry};
-use crate::options::Host;
+use crate::options::{DEFAULT_ROOT, Host};
 use crate::place::Place;
 use crate::processes::Process;
 
@@ -27,7 +29,11 @@ impl Found {
             return Err(LabError::NotFound {
                 subject: format!("lab {name}"),
                 cause: "there is none of that name".to_owned(),
-                help: "`weft lab ls` lists the labs".to_owned(),
+                help: if Place::new(Path::new(DEFAULT_ROOT), name).dir().is_dir() {
+                    "root has one: run the same command with sudo".to_owned()
+                } else {
+                    "`weft lab ls` lists the labs".to_owned()
+                },
             });
         }
         let mut found = Found {

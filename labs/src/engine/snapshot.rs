@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::list::Found;
-use super::{check_name, need_root, progress};
+use super::{check_name, progress};
 use crate::backend::Backend;
 use crate::disk;
 use crate::error::LabError;
@@ -58,7 +58,6 @@ struct Lab {
 impl Lab {
     fn of(host: &Host, name: &str) -> Result<Lab, LabError> {
         let name = check_name(name)?;
-        need_root(&name)?;
         let found = Found::read(host, &name)?;
         if found.backend != Backend::Qemu {
             return Err(LabError::Refused {
