@@ -74,9 +74,9 @@ fn a_lab_that_is_up_is_brought_to_its_file() {
         [
             "remove container red/gone",
             "change link n1+n2",
-            "remove network red/old",
             "create network red/new",
             "create container red/b",
+            "remove network red/old",
         ]
     );
     lab.must("n1", &["weft", "network", "show", "red/old"]);
@@ -105,10 +105,13 @@ fn a_lab_that_is_up_is_brought_to_its_file() {
     );
 
     // What cannot be is told before anything is done.
-    let refused = up(&BEFORE.replace("count = 2", "count = 3"), &[]);
+    let refused = up(
+        &after().replace("[[node]]", "lease_ttl = \"3s\"\n[[node]]"),
+        &[],
+    );
     assert_eq!(refused.status.code(), Some(4), "{}", text(&refused));
     assert!(
-        text(&refused).contains("node n3 would have to be made"),
+        text(&refused).contains("lease_ttl: it is the usual and the file says 3s"),
         "{}",
         text(&refused)
     );
@@ -122,7 +125,8 @@ fn a_lab_that_is_up_is_brought_to_its_file() {
     lab.down();
 }
 
-fn line_of(change: &serde_json::Value) -> String {
+/// Action, kind and name of a change.
+pub fn line_of(change: &serde_json::Value) -> String {
     let words = ["action", "kind", "name"].map(|key| change[key].as_str().unwrap_or("?"));
     words.join(" ")
 }

@@ -11,6 +11,7 @@ mod bulk;
 mod converge;
 mod crash;
 mod etcdctl;
+mod grow;
 mod guest;
 mod host_image;
 mod impaired;

@@ -13,7 +13,7 @@ fn said(args: &[&str]) -> (Option<i32>, String) {
 #[test]
 fn a_second_lab_of_the_same_name_is_refused() {
     let lab = Lab::up(PLAIN);
-    let (code, text) = said(&["lab", "up", "two-tenants", "--name", &lab.name]);
+    let (code, text) = said(&["lab", "run", "two-tenants", "--name", &lab.name]);
     assert_eq!(code, Some(4), "{text}");
     assert!(
         text.contains(&lab.name) && text.contains("weft lab down"),

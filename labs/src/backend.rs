@@ -25,6 +25,7 @@ use crate::underlay::{NetOp, Wire};
 mod namespaces;
 mod virtual_machines;
 
+pub(crate) use namespaces::join::{bridge_name, switch, tap};
 pub(crate) use virtual_machines::{DISK, LACKS_PROGRAMS};
 
 /// The backends by name.
@@ -162,11 +163,28 @@ pub(crate) fn bring_up(
     Ok(names
         .map(|(index, (name, carrier))| Node {
             name: name.as_str().to_owned(),
+            number: index,
             address: address(start.lab.underlay, index),
             carrier,
             cancel: start.cancel.clone(),
         })
         .collect())
+}
+
+/// One node more for a lab that runs, joined to nothing yet.
+pub(crate) fn add(
+    start: &Start<'_>,
+    name: &str,
+    journal: &mut Journal,
+) -> Result<AnyCarrier, LabError> {
+    match start.lab.backend {
+        Backend::Netns => namespaces::make(start, name, journal),
+        Backend::Qemu => Err(LabError::Refused {
+            subject: format!("node {name}"),
+            cause: "a machine cannot be added to machines that run".to_owned(),
+            help: "bring the lab up anew".to_owned(),
+        }),
+    }
 }
 
 /// The carrier of a node that is up, known by its keeper.

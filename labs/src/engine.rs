@@ -25,6 +25,7 @@ mod converge;
 mod etcd;
 mod graph;
 mod inside;
+mod ledger;
 mod life;
 mod links;
 mod list;
@@ -97,10 +98,11 @@ pub fn runs_here(options: &RunOptions) -> Result<bool, LabError> {
     Ok(lab.backend == Backend::Netns)
 }
 
-/// `weft lab up`: leaves the lab up, runs no steps. One that is up already is brought to the file.
+/// `weft lab up`: leaves the lab up, runs no steps. One that is up becomes what the file says.
 pub fn up(options: &RunOptions) -> Result<(), LabError> {
-    if converge::is_up(&options.host, &lab_name(options)?) {
-        return converge::converge(options);
+    let (lab, text) = converge::read(options)?;
+    if converge::is_up(&Place::new(&options.host.root, &lab.name))? {
+        return converge::up(options, &lab, &text);
     }
     let (running, report, _) = begin(options)?;
     report.print_up(&running);
@@ -180,14 +182,6 @@ pub fn kernel(host: &Host, wanted: &str) -> Result<(), LabError> {
 /// `weft lab inspect NAME`.
 pub fn inspect(host: &Host, name: &str) -> Result<(), LabError> {
     list::inspect(host, &check_name(name)?)
-}
-
-/// The name of the lab that a file and a `--name` mean.
-fn lab_name(options: &RunOptions) -> Result<String, LabError> {
-    match &options.name {
-        Some(name) => check_name(name),
-        None => builtin::read(&options.source, options.backend.as_deref()).map(|(lab, _)| lab.name),
-    }
 }
 
 fn check_name(name: &str) -> Result<String, LabError> {

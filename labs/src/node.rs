@@ -16,6 +16,8 @@ use crate::command::{self, Lines, Output, RunError};
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) name: String,
+    /// Its place among all nodes that the lab ever had; its addresses follow from it.
+    pub(crate) number: usize,
     pub(crate) address: IpAddr,
     pub(crate) carrier: AnyCarrier,
     pub(crate) cancel: Cancel,

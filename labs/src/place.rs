@@ -60,13 +60,13 @@ impl Place {
     pub(crate) fn site(&self) -> PathBuf {
         self.dir().join("site")
     }
+    /// What the engine gives to `weft diff`.
+    pub(crate) fn wanted(&self) -> PathBuf {
+        self.dir().join("_wanted")
+    }
     /// The lab file as it was run, for `inspect` and for people.
     pub(crate) fn source(&self) -> PathBuf {
         self.dir().join("lab.toml")
-    }
-    /// What it was made from, for the next `up`.
-    pub(crate) fn made(&self) -> PathBuf {
-        self.dir().join("made.json")
     }
     /// Observations of the packet whose ladder is shown.
     pub(crate) fn trace(&self) -> PathBuf {

@@ -107,6 +107,20 @@ pub(crate) fn carrying_in(id: &str, folder: &std::path::Path) -> Vec<Process> {
     found
 }
 
+/// Ends the first processes of a node's namespaces, by the lab's id and the node's name on their command lines.
+pub(crate) fn end_holder(id: &str, node: &str, deadline: Instant) {
+    let is_holder = |process: &Process| {
+        let line = std::fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+        let args: Vec<&[u8]> = line.split(|b| *b == 0).collect();
+        let wanted = [crate::holder::WORD, id, node].map(str::as_bytes);
+        args.windows(3).any(|three| three == wanted)
+    };
+    for process in carrying(id).into_iter().filter(is_holder) {
+        process.signal(Signal::SIGKILL);
+        process.ending_by(deadline);
+    }
+}
+
 /// Ends every process that carries `id`, also those that appear meanwhile. Returns how many there
 /// were, and those that did not end by the deadline.
 pub(crate) fn end_all(id: &str, deadline: Instant) -> (usize, Vec<Process>) {

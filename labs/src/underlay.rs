@@ -21,7 +21,9 @@ mod relayed;
 pub(crate) use addresses::{address, url};
 pub(crate) use ops::NetOp;
 pub(crate) use paths::next_hops;
-pub(crate) use relayed::{capture_file, link_spec, start_relay};
+pub(crate) use relayed::{
+    add_to_relay, capture_file, change_in_relay, link_spec, remove_from_relay, start_relay,
+};
 
 /// MTU of the underlay, as of an ordinary Ethernet.
 pub(crate) const MTU: u32 = 1500;
@@ -45,6 +47,8 @@ pub(crate) struct Wire {
     pub(crate) mtu: u32,
     /// Whether the relay makes the devices.
     pub(crate) relayed: bool,
+    /// Whether it has been removed; it keeps its place, for names of devices count it.
+    pub(crate) gone: bool,
 }
 
 /// The interface of a node at a link: by order of the file's links.
@@ -56,21 +60,21 @@ pub(crate) fn interface(wires: &[Wire], node: usize, wire: usize) -> String {
     format!("eth{before}")
 }
 
-/// Joins nodes by a bridge in the namespace of `switch`: each by its process number and the name of its device.
+/// Joins nodes by a bridge in the namespace of `switch`: each by its number, its process and the name of its device.
 pub(crate) fn bridge(
     switch: i32,
     name: &str,
     mtu: u32,
-    ends: &[(i32, String)],
+    ends: &[(usize, i32, String)],
 ) -> Result<(), LabError> {
     blocking(async {
         let switch = netns::of_pid(switch as u32)?;
         let bridge = Netlink::in_netns(&switch)?;
         bridge.set_up("lo").await?;
         bridge.ensure_bridge(name).await?;
-        for (index, (node, device)) in ends.iter().enumerate() {
+        for (number, node, device) in ends {
             let inside = netns::of_pid(*node as u32)?;
-            let port = format!("{name}-{}", index + 1);
+            let port = format!("{name}-{}", number + 1);
             let pair = veth(&port, device, mtu);
             bridge.ensure_veth(&pair, Some(inside.as_fd())).await?;
             bridge.quiet(&port).await?;
@@ -79,6 +83,12 @@ pub(crate) fn bridge(
         }
         Ok(())
     })
+}
+
+/// Removes a bridge from the namespace of `switch`; the devices of its nodes are removed by themselves.
+pub(crate) fn unbridge(switch: i32, name: &str) -> Result<(), LabError> {
+    let device = name.to_owned();
+    apply_in(switch, &[NetOp::Delete { device }])
 }
 
 /// Joins two nodes by a pair of devices: each by its process number and the name of its device.
@@ -122,7 +132,7 @@ fn devices(nodes: &[Node], wires: &[Wire], index: usize) -> Vec<NetOp> {
         value: value.to_owned(),
     }));
     let own = wires.iter().enumerate();
-    let own = own.filter(|(_, wire)| wire.ends.contains(&index));
+    let own = own.filter(|(_, wire)| !wire.gone && wire.ends.contains(&index));
     for (number, wire) in own {
         let device = interface(wires, index, number);
         ops.push(NetOp::Mtu {
@@ -139,11 +149,22 @@ fn devices(nodes: &[Node], wires: &[Wire], index: usize) -> Vec<NetOp> {
 /// A device of a link that is up.
 fn in_use(nodes: &[Node], index: usize, device: &str) -> Vec<NetOp> {
     let own = nodes[index].address;
-    let known_as = addresses::neighbour(own, index);
+    let known_as = addresses::neighbour(own, nodes[index].number);
     let mut ops = vec![up(device)];
     // After `up`: IPv6 takes addresses from a device that goes down.
     ops.extend((known_as != own).then(|| has(device, addresses::on_segment(known_as))));
     ops
+}
+
+/// Gives the devices at a link its MTU.
+pub(crate) fn set_mtu(nodes: &[Node], wires: &[Wire], number: usize) -> Result<(), LabError> {
+    let wire = &wires[number];
+    for &end in &wire.ends {
+        let device = interface(wires, end, number);
+        let mtu = wire.mtu;
+        nodes[end].carrier.net(&[NetOp::Mtu { device, mtu }])?;
+    }
+    Ok(())
 }
 
 /// Sets a link up or down and the routes of all nodes to what then is the shortest way.
@@ -174,7 +195,8 @@ fn route(nodes: &[Node], wires: &[Wire]) -> Result<(), LabError> {
 fn routes(nodes: &[Node], wires: &[Wire], from: usize) -> Vec<NetOp> {
     let ways = next_hops(from, nodes.len(), wires).into_iter();
     ways.map(|(to, (wire, neighbour))| {
-        let neighbour = addresses::neighbour(nodes[neighbour].address, neighbour);
+        let neighbour = &nodes[neighbour];
+        let neighbour = addresses::neighbour(neighbour.address, neighbour.number);
         let destination = nodes[to].address;
         NetOp::Route {
             to: destination.into(),

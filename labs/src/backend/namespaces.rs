@@ -12,12 +12,13 @@ use crate::cancel::Cancel;
 use crate::command::{self, Lines};
 use crate::disk::Cut;
 use crate::error::LabError;
-use crate::journal::{Entry, Journal, SWITCH};
+use crate::journal::{Entry, Journal};
 use crate::place::Place;
 use crate::processes::{self, Process, Seen, Whose};
-use crate::relay::PortSpec;
 use crate::underlay::{self, NetOp, Wire};
 use crate::{enter, holder};
+
+pub(super) mod join;
 
 /// How long a holder may take to be ready: a few system calls, on a busy machine.
 const HOLDER_READY: Duration = Duration::from_secs(10);
@@ -181,70 +182,33 @@ pub(super) fn bring_up(
     let mut holders = Vec::new();
     let mut carriers: Vec<AnyCarrier> = Vec::new();
     for name in &start.lab.nodes {
-        let name = name.as_str();
-        let state = start.place.state(name);
-        std::fs::create_dir_all(&state)
-            .map_err(LabError::io("create the node's folder", &state))?;
-        let holder = hold(start, name, name, journal)?;
-        let socket = format!("/proc/{}/root/run/weft/weft.sock", holder.pid);
-        let link = start.place.socket(name);
-        std::os::unix::fs::symlink(socket, &link)
-            .map_err(LabError::io("link the node's socket", link))?;
-        holders.push(holder.pid);
-        carriers.push(Arc::new(Namespaces {
-            cancel: start.cancel.clone(),
-            ..Namespaces::of(start.place, start.exe, start.id, name, holder)
-        }));
+        let carrier = make(start, name.as_str(), journal)?;
+        holders.push(carrier.keeper().pid);
+        carriers.push(carrier);
     }
-    join(start, wires, &holders, journal)?;
+    join::all(start, wires, &holders, journal)?;
     Ok(carriers)
 }
 
-/// Joins the nodes of these process numbers: by one bridge, or each link by what serves it best.
-fn join(
+/// The namespaces of one node, joined to nothing yet.
+pub(super) fn make(
     start: &Start<'_>,
-    wires: &[Wire],
-    holders: &[i32],
+    name: &str,
     journal: &mut Journal,
-) -> Result<(), LabError> {
-    let devices = |number: usize| {
-        let ends = wires[number].ends.iter();
-        ends.map(move |&node| (holders[node], underlay::interface(wires, node, number)))
-    };
-    let bridges = wires
-        .iter()
-        .any(|wire| !wire.relayed && wire.ends.len() > 2);
-    if wires.is_empty() || bridges {
-        let switch = hold(start, SWITCH, "underlay", journal)?;
-        if wires.is_empty() {
-            let all = holders.iter().map(|holder| (*holder, "eth0".to_owned()));
-            let all: Vec<_> = all.collect();
-            underlay::bridge(switch.pid, underlay::BRIDGE, underlay::MTU, &all)?;
-        }
-        for (number, wire) in wires.iter().enumerate() {
-            if !wire.relayed && wire.ends.len() > 2 {
-                let (name, ends) = (format!("link{number}"), devices(number).collect::<Vec<_>>());
-                underlay::bridge(switch.pid, &name, wire.mtu, &ends)?;
-            }
-        }
-    }
-    let mut relayed = Vec::new();
-    for (number, wire) in wires.iter().enumerate() {
-        if wire.relayed {
-            let link = start.lab.links.get(number);
-            let port = |node: usize| PortSpec::Tap {
-                netns: format!("/proc/{}/ns/net", holders[node]).into(),
-                device: underlay::interface(wires, node, number),
-            };
-            relayed.push(underlay::link_spec(start.lab, link, &wire.ends, port));
-        } else if let [near, far] = devices(number).collect::<Vec<_>>().as_slice() {
-            underlay::pair((near.0, &near.1), (far.0, &far.1), wire.mtu)?;
-        }
-    }
-    if relayed.is_empty() {
-        return Ok(());
-    }
-    underlay::start_relay(start, relayed, journal)
+) -> Result<AnyCarrier, LabError> {
+    let state = start.place.state(name);
+    std::fs::create_dir_all(&state).map_err(LabError::io("create the node's folder", &state))?;
+    let holder = hold(start, name, name, journal)?;
+    let socket = format!("/proc/{}/root/run/weft/weft.sock", holder.pid);
+    let link = start.place.socket(name);
+    // Of a life before this one.
+    let _ = std::fs::remove_file(&link);
+    std::os::unix::fs::symlink(socket, &link)
+        .map_err(LabError::io("link the node's socket", link))?;
+    Ok(Arc::new(Namespaces {
+        cancel: start.cancel.clone(),
+        ..Namespaces::of(start.place, start.exe, start.id, name, holder)
+    }))
 }
 
 /// Starts a holder, in the journal before and after.

@@ -17,7 +17,7 @@ use crate::underlay::url;
 use crate::{cgroups, processes::Process};
 
 /// How long all agents may take until the store has a leader and each has read all of it.
-const READY_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const READY_WITHIN: Duration = Duration::from_secs(30);
 /// How often an agent is asked.
 pub(super) const ASK_EVERY: Duration = Duration::from_millis(50);
 /// How long one question may take.
@@ -28,16 +28,51 @@ const TAIL: usize = 12;
 /// enough for a lab.
 const MEMBERS_MAX: usize = 5;
 
+/// Said to the agents on whose nodes the store is.
+pub(super) const FOUNDING: &str = "--initial-cluster";
+/// Said to every agent: the devices of its underlay.
+pub(super) const UNDERLAY: &str = "--underlay";
+
 /// How many of the nodes are store members: the first ones.
 pub(super) fn members(nodes: usize) -> usize {
     let odd = nodes - usize::from(nodes.is_multiple_of(2));
     odd.clamp(1, MEMBERS_MAX)
 }
 
-/// The arguments of a node's agent.
+/// The arguments of the agent of one of the first nodes.
 pub(crate) fn arguments(lab: &LabFile, nodes: &[Node], index: usize) -> Vec<String> {
-    let node = &nodes[index];
     let members = &nodes[..members(nodes.len())];
+    let mut args = of_any(lab, &nodes[index], &interfaces(lab, index));
+    if index < members.len() && !lab.etcd {
+        let cluster: Vec<String> = members
+            .iter()
+            .map(|member| format!("{}={}", member.name, url(member.address, 2380)))
+            .collect();
+        args.extend([FOUNDING.to_owned(), cluster.join(",")]);
+    } else {
+        args.extend(store_of(members.iter()));
+    }
+    args
+}
+
+/// The arguments of the agent of a node that comes later, by its devices: it uses the store of these members.
+pub(super) fn later<'a>(
+    lab: &LabFile,
+    node: &Node,
+    devices: &str,
+    members: impl Iterator<Item = &'a Node>,
+) -> Vec<String> {
+    let mut args = of_any(lab, node, devices);
+    args.extend(store_of(members));
+    args
+}
+
+fn store_of<'a>(members: impl Iterator<Item = &'a Node>) -> [String; 2] {
+    let endpoints: Vec<String> = members.map(|member| url(member.address, 2379)).collect();
+    ["--store-endpoints".to_owned(), endpoints.join(",")]
+}
+
+fn of_any(lab: &LabFile, node: &Node, devices: &str) -> Vec<String> {
     let mut args: Vec<String> = [
         "node",
         "run",
@@ -45,8 +80,8 @@ pub(crate) fn arguments(lab: &LabFile, nodes: &[Node], index: usize) -> Vec<Stri
         &node.name,
         "--advertise",
         &node.address.to_string(),
-        "--underlay",
-        &interfaces(lab, index),
+        UNDERLAY,
+        devices,
         "--state-dir",
         node.carrier.state(),
         "--cgroup-parent",
@@ -54,19 +89,6 @@ pub(crate) fn arguments(lab: &LabFile, nodes: &[Node], index: usize) -> Vec<Stri
     ]
     .map(str::to_owned)
     .to_vec();
-    if index < members.len() && !lab.etcd {
-        let cluster: Vec<String> = members
-            .iter()
-            .map(|member| format!("{}={}", member.name, url(member.address, 2380)))
-            .collect();
-        args.extend(["--initial-cluster".to_owned(), cluster.join(",")]);
-    } else {
-        let endpoints: Vec<String> = members
-            .iter()
-            .map(|member| url(member.address, 2379))
-            .collect();
-        args.extend(["--store-endpoints".to_owned(), endpoints.join(",")]);
-    }
     if let Some(ttl) = lab.lease_ttl {
         args.extend(["--lease-ttl".to_owned(), format!("{}ms", ttl.as_millis())]);
     }

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use crate::backend::{self, Backend, Start};
 use crate::cancel::Cancel;
 use crate::cgroups;
-use crate::engine::{agents, contents, converge};
+use crate::engine::{agents, contents};
 use crate::error::LabError;
 use crate::file::LabFile;
-use crate::journal::{Entry, Journal};
+use crate::journal::{Entry, Journal, Settings};
 use crate::node::Node;
 use crate::options::Host;
 use crate::place::{Held, Place};
@@ -58,7 +58,9 @@ pub(super) fn bring_up(
         file: lab.file.clone(),
         backend: lab.backend,
     })?;
-    converge::note(&place, &lab, text)?;
+    journal.write(&Entry::Settings(Settings::of(&lab)))?;
+    std::fs::write(place.source(), text)
+        .map_err(LabError::io("write the lab's file", place.source()))?;
 
     let begun = Instant::now();
     progress("starting hosts and the underlay");
@@ -71,8 +73,19 @@ pub(super) fn bring_up(
         cancel,
         progress: &progress,
     };
+    for (slot, (wire, link)) in wires.iter().zip(&lab.links).enumerate() {
+        journal.write(&Entry::Link {
+            slot,
+            between: link.between.iter().map(ToString::to_string).collect(),
+            mtu: wire.mtu,
+            relayed: wire.relayed,
+        })?;
+    }
     let nodes = backend::bring_up(&start, &wires, &mut journal)?;
     underlay::configure(&nodes, &wires)?;
+    for slot in 0..wires.len() {
+        journal.write(&Entry::Linked { slot })?;
+    }
     report.phase("hosts and underlay", begun.elapsed());
 
     let begun = Instant::now();
@@ -88,6 +101,9 @@ pub(super) fn bring_up(
 
     let begun = Instant::now();
     progress("applying networks, containers and chains");
+    journal.write(&Entry::Owns {
+        objects: contents::objects(&lab.site),
+    })?;
     contents::apply(&lab, &place, &nodes[0])?;
     let containers = contents::wait_running(&lab, &place, &nodes, cancel)?;
     report.phase("containers running", begun.elapsed());
@@ -118,6 +134,7 @@ fn wires_of(lab: &LabFile) -> Vec<Wire> {
             up: true,
             mtu: link.mtu.unwrap_or(underlay::MTU),
             relayed: link.relayed || lab.backend == Backend::Qemu,
+            gone: false,
         })
         .collect()
 }

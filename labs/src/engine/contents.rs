@@ -11,8 +11,10 @@ use super::bring_up::wait_until;
 use crate::cancel::Cancel;
 use crate::error::LabError;
 use crate::file::LabFile;
+use crate::journal::Object;
 use crate::node::{Node, tail};
 use crate::place::Place;
+use crate::site::Site;
 
 /// How long applying may take.
 const APPLY_WITHIN: Duration = Duration::from_secs(30);
@@ -32,11 +34,52 @@ pub(crate) struct Container {
     pub(crate) addresses: Vec<String>,
 }
 
+/// What a site puts into the cluster, in the order in which it is made.
+pub(super) fn objects(site: &Site) -> Vec<Object> {
+    let object = |kind: &str, name: String| Object {
+        kind: kind.to_owned(),
+        name,
+    };
+    let networks = site
+        .networks
+        .iter()
+        .map(|n| object("network", n.name.to_string()));
+    let containers = site
+        .containers
+        .iter()
+        .map(|c| object("container", c.name.to_string()));
+    let chains = site.chains.iter().map(|c| object("chain", c.name.clone()));
+    networks.chain(containers).chain(chains).collect()
+}
+
 /// Writes the site's files and applies them through a node.
 pub(super) fn apply(lab: &LabFile, place: &Place, node: &Node) -> Result<(), LabError> {
-    let site = write(lab, &place.site(), node)?;
-    node.weft_json(&["apply", "-f", &site, "--json"], APPLY_WITHIN)
-        .map(|_| ())
+    tell(lab, &lab.site, &place.site(), node, "apply").map(drop)
+}
+
+/// `weft apply`, `diff` or `delete` of a site by files in a folder: what it did or would do.
+pub(super) fn tell(
+    lab: &LabFile,
+    site: &Site,
+    folder: &Path,
+    node: &Node,
+    verb: &str,
+) -> Result<Vec<Value>, LabError> {
+    std::fs::create_dir_all(folder).map_err(LabError::io("create", folder))?;
+    let defect = "this is a defect of weft; please report it";
+    let files = site
+        .to_files()
+        .map_err(|e| LabError::failed("site", e, defect))?;
+    let mut there = String::new();
+    for (name, text) in &files {
+        let path = folder.join(name);
+        std::fs::write(&path, text).map_err(LabError::io("write", &path))?;
+        let brought = node.carrier.bring(&path)?;
+        if name == "site.toml" {
+            there = brought;
+        }
+    }
+    node.weft_json(&[verb, "-f", &there, "--json"], APPLY_WITHIN)
         .map_err(|cause| {
             LabError::failed(
                 format!("lab {}", lab.name),
@@ -44,26 +87,6 @@ pub(super) fn apply(lab: &LabFile, place: &Place, node: &Node) -> Result<(), Lab
                 "correct the lab file as the message says",
             )
         })
-}
-
-/// Writes the site's files into a folder and gives them to a node; where its `site.toml` is there.
-pub(super) fn write(lab: &LabFile, folder: &Path, node: &Node) -> Result<String, LabError> {
-    std::fs::create_dir_all(folder).map_err(LabError::io("create", folder))?;
-    let defect = "this is a defect of weft; please report it";
-    let files = lab
-        .site
-        .to_files()
-        .map_err(|e| LabError::failed("site", e, defect))?;
-    let mut site = String::new();
-    for (name, text) in &files {
-        let path = folder.join(name);
-        std::fs::write(&path, text).map_err(LabError::io("write", &path))?;
-        let brought = node.carrier.bring(&path)?;
-        if name == "site.toml" {
-            site = brought;
-        }
-    }
-    Ok(site)
 }
 
 /// Waits until every container of the file runs and its interfaces have addresses.

@@ -1,11 +1,11 @@
 //! The links of a lab that is up, as they are now: for `inspect` and `graph`.
 //!
 //! What passes the relay the relay tells; of a plain veth pair the nodes' own devices do. Which nodes a link joins
-//! stands in the file that the lab was brought up from.
+//! stands in the journal.
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::ledger::Ledger;
 use super::list::Found;
 use crate::backend::{self, Backend};
 use crate::error::LabError;
@@ -73,7 +73,7 @@ impl Joined {
 }
 
 /// An impairment in the words of the lab file.
-fn of(impairment: &Impairment) -> String {
+pub(super) fn of(impairment: &Impairment) -> String {
     let percent = |part: f64| format!("{}%", part * 100.0);
     let set = |name: &str, is: bool, value: String| is.then(|| format!("{name} {value}"));
     let words = [
@@ -103,41 +103,27 @@ fn of(impairment: &Impairment) -> String {
     words.join(" ")
 }
 
-#[derive(Deserialize)]
-struct Source {
-    #[serde(default)]
-    link: Vec<Between>,
-}
-
-#[derive(Deserialize)]
-struct Between {
-    between: Vec<String>,
-}
-
-/// All links of a lab; of a lab that is dead what its file says.
+/// All links of a lab; of a lab that is dead what its journal says.
 pub(super) fn all(host: &Host, lab: &Found) -> Result<Vec<Joined>, LabError> {
     let place = Place::new(&host.root, &lab.name);
-    let source = place.source();
-    let text = std::fs::read_to_string(&source).map_err(LabError::io("read", &source))?;
-    // Read for its links alone; it was judged when the lab came up.
-    let links = toml::from_str::<Source>(&text).map_or_else(|_| Vec::new(), |s| s.link);
+    let ledger = Ledger::read(&place)?;
     // A relay that has ended tells nothing; that the lab is dead is said elsewhere.
     let mut stats = report::ask_links(&place).unwrap_or_default();
-    let joins = if links.is_empty() {
-        vec![(SEGMENT.to_owned(), lab.names())]
+    let joins = if ledger.links.is_empty() {
+        vec![(0, SEGMENT.to_owned(), lab.names())]
     } else {
-        let named = links
-            .into_iter()
-            .map(|link| (link.between.join("+"), link.between));
+        let there = ledger.links.iter().enumerate().filter(|(_, l)| !l.gone);
+        let named = there.map(|(slot, l)| (slot, l.between.join("+"), l.between.clone()));
         named.collect()
     };
     let mut found: Vec<Joined> = Vec::new();
-    for (name, nodes) in joins {
+    for (slot, name, nodes) in joins {
         let relayed = stats.iter().position(|link| link.link == name);
         let relayed = relayed.map(|at| stats.swap_remove(at));
         let mut states = Vec::new();
         for node in &nodes {
-            let before = found.iter().filter(|link| link.nodes.contains(node));
+            let before = ledger.links.iter().take(slot);
+            let before = before.filter(|link| link.between.contains(node));
             states.extend(device_is_up(host, lab, node, before.count()));
         }
         found.push(Joined {

@@ -54,6 +54,7 @@ impl Found {
                     found.nodes.retain(|(known, _)| *known != node);
                     found.nodes.push((node, Process { pid, start }));
                 }
+                Entry::Left { node } => found.nodes.retain(|(known, _)| *known != node),
                 Entry::Up => found.up = true,
                 _ => {}
             }
@@ -68,11 +69,6 @@ impl Found {
             (true, n) if n == self.nodes.len() => "up",
             _ => "partial",
         }
-    }
-
-    /// Whether it came up to its end and some node of it lives.
-    pub(super) fn is_up(&self) -> bool {
-        self.up && self.state() != "dead"
     }
 
     /// The nodes, in the file's order.

@@ -2,9 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{check_name, converge};
+use super::converge;
 use crate::backend::Backend;
-use crate::builtin;
 use crate::error::LabError;
 use crate::file::LabFile;
 use crate::options::RunOptions;
@@ -13,14 +12,12 @@ use crate::report::table;
 
 /// Prints what `up` would make.
 pub fn print(options: &RunOptions) -> Result<(), LabError> {
-    let (mut lab, _) = builtin::read(&options.source, options.backend.as_deref())?;
-    if let Some(name) = &options.name {
-        lab.name = check_name(name)?;
+    let (lab, _) = converge::read(options)?;
+    let place = Place::new(&options.host.root, &lab.name);
+    if converge::is_up(&place)? {
+        return converge::dry_run(options, &lab);
     }
-    let there = Place::new(&options.host.root, &lab.name).dir().is_dir();
-    if converge::is_up(&options.host, &lab.name) {
-        return converge::plan(options);
-    }
+    let there = place.dir().is_dir();
     if options.host.json {
         println!("{}", as_json(&lab, there));
         return Ok(());
@@ -99,6 +96,7 @@ fn as_json(lab: &LabFile, there: bool) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::builtin;
 
     #[test]
     fn the_plan_has_everything_that_the_file_asks_for() {

@@ -1,5 +1,6 @@
 //! Removes a lab: by its journal, whatever state it is in, going on after each failure.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -60,6 +61,7 @@ pub(super) fn down(place: &Place) -> Result<Removed, LabError> {
         _ => None,
     });
     let inside: Vec<Process> = holders.flat_map(processes::in_namespace_of).collect();
+    let mut nodes = BTreeSet::new();
     // Processes first: with the holders go all namespaces, and nothing new is made.
     for entry in &entries {
         match entry {
@@ -68,10 +70,16 @@ pub(super) fn down(place: &Place) -> Result<Removed, LabError> {
                 removed.processes += ended;
                 left.extend(alive.iter().map(|p| format!("process {}", p.pid)));
             }
-            Entry::Holder { node } if journal::is_node(node) => removed.nodes += 1,
+            Entry::Holder { node } if journal::is_node(node) => {
+                nodes.insert(node);
+            }
+            Entry::Left { node } => {
+                nodes.remove(node);
+            }
             _ => {}
         }
     }
+    removed.nodes = nodes.len();
     // The kernel has told all processes of the holders' namespaces to end; a busy one may not have heard it yet.
     for process in inside {
         if !process.ending_by(deadline) {

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
 use weft_overlay::NodeName;
 
 use super::nodes::NodeTable;
@@ -19,7 +20,7 @@ const DISK_MIN_MIB: u32 = 64;
 const WEFT: [&str; 3] = ["/.weft", "/usr/bin/weft", "weft"];
 
 /// The virtual machine of a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineTable {
     /// Its memory, in MiB.
     pub memory_mib: u32,

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use weft_overlay::{ContainerRef, NetworkRef, NodeName};
 
 use super::{Changes, Link, Probe};
@@ -238,10 +238,11 @@ impl StepKind {
 }
 
 /// Which kind of address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
     /// 32 bits.
+    #[default]
     Ipv4,
     /// 128 bits.
     Ipv6,

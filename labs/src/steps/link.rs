@@ -6,6 +6,7 @@ use super::Attempt;
 use crate::engine::Running;
 use crate::error::LabError;
 use crate::file::{Changes, LinkChange, LinkState, ends};
+use crate::journal::{Entry, Journal};
 use crate::relay::{Client, Direction, LaneStats, Reply, Request, Way, process};
 use crate::underlay;
 
@@ -18,6 +19,15 @@ pub(super) fn run(running: &mut Running, between: &[NodeName], change: &LinkChan
     let words = |error: LabError| told(&error.to_string().replace('\n', "; "));
     if let Some(state) = change.state {
         running.wires[number].up = state == LinkState::Up;
+        // Noted first: `up` of this lab sets it as the file says.
+        Journal::open(&running.place.journal())
+            .and_then(|mut journal| {
+                journal.write(&Entry::LinkState {
+                    slot: number,
+                    up: running.wires[number].up,
+                })
+            })
+            .map_err(words)?;
         underlay::set_wire(&running.nodes, &running.wires, number).map_err(words)?;
     }
     if change.changes.is_empty() {

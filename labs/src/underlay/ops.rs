@@ -21,6 +21,11 @@ pub(crate) enum NetOp {
         /// Its name.
         device: String,
     },
+    /// Remove a device.
+    Delete {
+        /// Its name.
+        device: String,
+    },
     /// Give a device an MTU.
     Mtu {
         /// Its name.
@@ -59,6 +64,7 @@ pub(crate) async fn apply(netlink: &Netlink, ops: &[NetOp]) -> Result<(), LinkEr
         match op {
             NetOp::Up { device } => netlink.set_up(device).await?,
             NetOp::Down { device } => netlink.set_down(device).await?,
+            NetOp::Delete { device } => netlink.delete_link(device).await?,
             NetOp::Mtu { device, mtu } => netlink.set_mtu(device, *mtu).await?,
             NetOp::Address { device, address } => netlink.add_address(device, *address).await?,
             NetOp::Sysctl { key, value } => {

@@ -41,6 +41,7 @@ mod tests {
                 up: !down.contains(&i),
                 mtu: 1500,
                 relayed: false,
+                gone: false,
             })
             .collect()
     }

@@ -11,7 +11,7 @@ use crate::journal::{Entry, Journal, RELAY};
 use crate::place::Place;
 use crate::relay::process;
 use crate::relay::{
-    Client, Direction, EndSpec, Impairment, LinkKind, LinkSpec, PortSpec, Request, Way,
+    Client, Direction, EndSpec, Impairment, LinkKind, LinkSpec, PortSpec, Reply, Request, Way,
 };
 
 /// The segment of a lab without links.
@@ -65,6 +65,93 @@ pub(crate) fn start_relay(
     let mut relay = Client::connect(&process::control(start.place))?;
     for link in start.lab.links.iter().filter(|link| link.relayed) {
         for request in requests(link, start.place) {
+            relay.ask(&request)?;
+        }
+    }
+    Ok(())
+}
+
+/// One link more for the relay of a lab that runs; the relay is started if there is none, in place of one of that name.
+pub(crate) fn add_to_relay(
+    start: &Start<'_>,
+    spec: LinkSpec,
+    link: &Link,
+    journal: &mut Journal,
+) -> Result<(), LabError> {
+    let control = process::control(start.place);
+    let mut relay = match Client::connect(&control) {
+        Ok(relay) => relay,
+        Err(_) => {
+            journal.write(&Entry::Holder {
+                node: RELAY.to_owned(),
+            })?;
+            let (exe, id, place) = (start.exe, start.id, start.place);
+            let process = process::start(exe, id, place, start.lab.seed, Vec::new(), None)?;
+            journal.write(&Entry::Started {
+                node: RELAY.to_owned(),
+                pid: process.pid,
+                start: process.start,
+            })?;
+            Client::connect(&control)?
+        }
+    };
+    remove_from(&mut relay, &spec.name)?;
+    relay.ask(&Request::Add { link: spec })?;
+    for request in requests(link, start.place) {
+        relay.ask(&request)?;
+    }
+    Ok(())
+}
+
+/// Takes a link out of the relay, if it is there.
+pub(crate) fn remove_from_relay(place: &Place, name: &str) -> Result<(), LabError> {
+    remove_from(&mut Client::connect(&process::control(place))?, name)
+}
+
+fn remove_from(relay: &mut Client, name: &str) -> Result<(), LabError> {
+    let Reply::Stats(links) = relay.ask(&Request::Stats { link: None })? else {
+        return Ok(());
+    };
+    let link = name.to_owned();
+    if links.iter().any(|one| one.link == name) {
+        relay.ask(&Request::Remove { link })?;
+    }
+    Ok(())
+}
+
+/// Lets a link do what the file says of it, and be captured or not.
+pub(crate) fn change_in_relay(place: &Place, name: &str, link: &Link) -> Result<(), LabError> {
+    let mut relay = Client::connect(&process::control(place))?;
+    let stats = relay.ask(&Request::Stats {
+        link: Some(name.to_owned()),
+    })?;
+    let captured = match stats {
+        Reply::Stats(links) => links.into_iter().find_map(|l| l.capture).map(|c| c.file),
+        _ => None,
+    };
+    // A capture that goes on is not begun anew: its file would be emptied.
+    let recapture = captured != capture_file(link, place);
+    let link = &Link {
+        between: name
+            .split('+')
+            .filter_map(|node| node.parse().ok())
+            .collect(),
+        ..link.clone()
+    };
+    relay.ask(&Request::Set {
+        link: name.to_owned(),
+        direction: None,
+        impairment: link.impairment.clone(),
+    })?;
+    if recapture && capture_file(link, place).is_none() {
+        relay.ask(&Request::Capture {
+            link: name.to_owned(),
+            file: None,
+            append: false,
+        })?;
+    }
+    for request in requests(link, place) {
+        if recapture || !matches!(request, Request::Capture { .. }) {
             relay.ask(&request)?;
         }
     }
