@@ -59,11 +59,11 @@ fn to(cluster: &Cluster, number: u8) -> anyhow::Result<Path> {
 }
 
 /// Runs both in turn, and which is first changes each time.
-fn pairs(
+fn pairs<T>(
     count: usize,
-    mut first: impl FnMut() -> anyhow::Result<f64>,
-    mut second: impl FnMut() -> anyhow::Result<f64>,
-) -> anyhow::Result<(Vec<f64>, Vec<f64>)> {
+    mut first: impl FnMut() -> anyhow::Result<T>,
+    mut second: impl FnMut() -> anyhow::Result<T>,
+) -> anyhow::Result<(Vec<T>, Vec<T>)> {
     let mut all = (Vec::new(), Vec::new());
     for round in 0..count {
         if round % 2 == 0 {
@@ -98,10 +98,12 @@ fn latency(cluster: &Cluster, effort: Effort) -> anyhow::Result<Vec<Row>> {
         if pin(relay, processor).is_err() {
             continue;
         }
-        let run = |path, at| {
-            move || -> anyhow::Result<f64> { Ok(part(&questions(path, QUESTIONS.0, Some(0))?, at)) }
+        let run = |path| move || questions(path, QUESTIONS.0, Some(0));
+        let all = pairs(effort.pairs, run(&relayed), run(&bare))?;
+        let at = |runs: &[Vec<f64>], of| -> Vec<f64> {
+            runs.iter().map(|times| part(times, of)).collect()
         };
-        let (through, veth) = pairs(effort.pairs, run(&relayed, 0.5), run(&bare, 0.5))?;
+        let (through, veth) = (at(&all.0, 0.5), at(&all.1, 0.5));
         rows.push(beside(
             title(case, "rtt_p50", "us"),
             &through,
@@ -111,7 +113,7 @@ fn latency(cluster: &Cluster, effort: Effort) -> anyhow::Result<Vec<Row>> {
         let added = half_of_difference(&through, &veth, 1.0);
         let goal = Goal::AtMost(100.0);
         rows.push(against(title(case, "added", "us"), &added, goal));
-        let (through, veth) = pairs(effort.pairs, run(&relayed, 0.99), run(&bare, 0.99))?;
+        let (through, veth) = (at(&all.0, 0.99), at(&all.1, 0.99));
         rows.push(beside(
             title(case, "rtt_p99", "us"),
             &through,

@@ -111,6 +111,8 @@ pub fn questions(path: &Path, count: usize, processor: Option<usize>) -> anyhow:
         let mut buffer = [0; 2048];
         loop {
             match server.recv_from(&mut buffer) {
+                // Who asks is done.
+                Ok((0, _)) => return Ok(()),
                 Ok((len, from)) => server.send_to(&buffer[..len], from).map(drop)?,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error.into()),
@@ -131,7 +133,9 @@ pub fn questions(path: &Path, count: usize, processor: Option<usize>) -> anyhow:
         for number in 0..count / 10 + 1 {
             once(number)?;
         }
-        (0..count).map(once).collect()
+        let times = (0..count).map(once).collect();
+        client.send(&[])?;
+        times
     });
     let times = ask.join().expect("who asks does not panic");
     echo.join().expect("who answers does not panic")?;
