@@ -19,7 +19,8 @@ const RELAYED: u8 = 3;
 const DELAYED: u8 = 4;
 const LOSSY: u8 = 5;
 const SLOW: u8 = 6;
-const CUT: u8 = 7;
+/// Frame by frame, and at last cut.
+const JUDGED: u8 = 7;
 /// Questions of a run where an answer takes microseconds, and where it takes milliseconds.
 const QUESTIONS: (usize, usize) = (2000, 20);
 /// Datagrams over which the loss is taken, in lots that fit into all queues.
@@ -78,14 +79,17 @@ fn pairs<T>(
 }
 
 fn throughput(cluster: &Cluster, effort: Effort) -> anyhow::Result<Vec<Row>> {
-    let (bare, relayed) = (to(cluster, BARE)?, to(cluster, RELAYED)?);
-    let run = |path| move || stream(path, effort.seconds);
-    let (relay, veth) = pairs(effort.pairs, run(&relayed), run(&bare))?;
-    let title = title("relay", "tcp_1", "Gbit/s");
-    Ok(vec![
-        beside(title, &relay, &veth, "veth"),
-        against(title, &relay, Goal::AtLeast(1.0)),
-    ])
+    let bare = to(cluster, BARE)?;
+    let mut rows = Vec::new();
+    for (case, number) in [("relay", RELAYED), ("relay, frames", JUDGED)] {
+        let relayed = to(cluster, number)?;
+        let run = |path| move || stream(path, effort.seconds);
+        let (relay, veth) = pairs(effort.pairs, run(&relayed), run(&bare))?;
+        let title = title(case, "tcp_1", "Gbit/s");
+        rows.push(beside(title, &relay, &veth, "veth"));
+        rows.push(against(title, &relay, Goal::AtLeast(1.0)));
+    }
+    Ok(rows)
 }
 
 /// Who asks and who answers on one processor, the relay with them or on another one.
@@ -201,20 +205,20 @@ fn rate(cluster: &Cluster, effort: Effort) -> anyhow::Result<Vec<Row>> {
 /// Of 100 datagrams one way some arrive, and of 100 the other way none.
 fn cut(cluster: &Cluster) -> anyhow::Result<Row> {
     let request = Request::Cut {
-        link: format!("n1+n{CUT}"),
+        link: format!("n1+n{JUDGED}"),
         direction: Some(Direction {
-            node: format!("n{CUT}"),
+            node: format!("n{JUDGED}"),
             way: Way::From,
         }),
     };
-    let path = to(cluster, CUT)?;
+    let path = to(cluster, JUDGED)?;
     // So that the neighbour is known: it cannot answer who it is any more.
     questions(&path, 1, None)?;
     let mut relay = cluster.relay()?;
     relay.ask(&request).map_err(|e| anyhow::anyhow!("{e}"))?;
     let there = datagrams(&path, 100, 8, 1000.0)?.seen as f64;
     let back = Path {
-        near: cluster.netns(&format!("n{CUT}"))?,
+        near: cluster.netns(&format!("n{JUDGED}"))?,
         far: cluster.netns("n1")?,
         to: cluster.address(1),
     };
