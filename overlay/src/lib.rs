@@ -8,9 +8,10 @@
 //! - `allocate`, `leases`: which number, address or subnet is next, and who holds what. Pure.
 //! - `mtu`: how large a packet fits.
 //! - `link`: links, addresses, routes and sysctls by netlink, in our own verbs; `netns`: namespaces.
+//! - `tap`: TAP devices; the only unsafe code.
 //!
 //! Never: talks to the store or to BPF.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod allocate;
 pub mod documents;
@@ -24,6 +25,7 @@ pub mod naming;
 pub mod netns;
 pub mod network;
 pub mod site;
+pub mod tap;
 
 pub use ids::{Mac, NodeId, PortId, Vni};
 pub use names::{

@@ -9,6 +9,8 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use weft_overlay::tap::Undone;
+
 use super::spec::PortSpec;
 use crate::error::LabError;
 
@@ -35,6 +37,23 @@ pub(crate) trait End: Send {
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
     /// One frame.
     fn send(&mut self, now: Duration, frame: &[u8]) -> io::Result<()>;
+
+    /// Whether work may be left undone on frames between such ends.
+    fn can_leave_undone(&self) -> bool {
+        false
+    }
+    /// Lets the node leave work undone on what it sends from now on, or not.
+    fn leave_undone(&mut self, _yes: bool) -> io::Result<()> {
+        Ok(())
+    }
+    /// What is undone on the frame that was received last.
+    fn undone(&self) -> Undone {
+        Undone::default()
+    }
+    /// A frame on which work is undone.
+    fn send_undone(&mut self, now: Duration, frame: &[u8], _undone: Undone) -> io::Result<()> {
+        self.send(now, frame)
+    }
 }
 
 /// An open end.
@@ -44,6 +63,8 @@ pub(crate) struct Port {
     /// When a frame last left the backlog, or entered an empty one.
     moved: Duration,
     refused: u64,
+    /// Whether frames are passed on on which work is undone.
+    trains: bool,
     /// Where its frames are captured: the capture's slot and its interface there.
     pub(crate) watched: Option<(usize, u32)>,
 }
@@ -59,6 +80,7 @@ impl Port {
             backlog: VecDeque::new(),
             moved: Duration::ZERO,
             refused: 0,
+            trains: false,
             watched: None,
         })
     }
@@ -89,6 +111,49 @@ impl Port {
             Ok(len) => Ok(Some(len)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Whether work may be left undone between this end and another one that can.
+    pub(crate) fn can_leave_undone(&self) -> bool {
+        self.end.can_leave_undone()
+    }
+
+    /// Lets the node send trains, if it can.
+    pub(crate) fn couple(&mut self) {
+        self.trains = self.trains || self.end.leave_undone(true).is_ok();
+    }
+
+    /// Lets the node send frames only; trains that it has sent are there to be received.
+    pub(crate) fn slow_down(&mut self) {
+        // Refused only for a device that is gone.
+        let _ = self.end.leave_undone(false);
+    }
+
+    /// No train is passed on any more.
+    pub(crate) fn uncouple(&mut self) {
+        self.trains = false;
+    }
+
+    /// Whether trains are passed on.
+    pub(crate) fn lets_trains(&self) -> bool {
+        self.trains
+    }
+
+    /// What is undone on the frame that was received last.
+    pub(crate) fn undone(&self) -> Undone {
+        self.end.undone()
+    }
+
+    /// A frame that was not passed on.
+    pub(crate) fn refuse(&mut self) {
+        self.refused += 1;
+    }
+
+    /// A frame on which the work is left to this end, which can.
+    pub(crate) fn send_undone(&mut self, now: Duration, frame: &[u8], undone: Undone) {
+        if self.end.send_undone(now, frame, undone).is_err() {
+            self.refused += 1;
         }
     }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use weft_overlay::tap::Undone;
 
 use super::capture::{Capture, Seen};
 use super::clients::Clients;
@@ -28,6 +29,7 @@ use frozen::Frozen;
 
 mod frozen;
 mod requests;
+mod trains;
 
 /// Frames of one port before the next one's turn.
 const TURN: usize = 32;
@@ -64,6 +66,8 @@ struct Egress {
     captures: Vec<Option<Capture>>,
     /// The relay's own, by which captures know the time of day.
     clock: Clock,
+    /// What is undone on the frame that is being passed on.
+    undone: Undone,
 }
 
 impl Egress {
@@ -83,7 +87,11 @@ impl Sink for Egress {
     fn deliver(&mut self, now: Duration, port: PortId, frame: &[u8]) {
         self.capture(now, port, Seen::Out, frame);
         if let Some(Some(port)) = self.ports.get_mut(port.0) {
-            port.send(now, frame);
+            if self.undone.is_nothing() {
+                port.send(now, frame);
+            } else {
+                port.send_undone(now, frame, self.undone);
+            }
         }
     }
 }
@@ -119,6 +127,7 @@ impl Relay {
                 ports: Vec::new(),
                 captures: Vec::new(),
                 clock,
+                undone: Undone::default(),
             },
             clients,
             epoll,
@@ -134,6 +143,7 @@ impl Relay {
         for link in &spec.links {
             relay.add(link)?;
         }
+        relay.couple();
         Ok(relay)
     }
 
@@ -224,8 +234,7 @@ impl Relay {
                 Ok(Some(len)) => {
                     let (now, frame) = (self.clock.now(), &buffer[..len]);
                     self.fabric.advance(now, &mut self.out);
-                    self.out.capture(now, id, Seen::In, frame);
-                    self.fabric.offer(now, id, frame, &mut self.out);
+                    self.pass(now, id, frame);
                     if self.far(id).is_some_and(|far| far.is_behind(now)) {
                         return self.hold(id);
                     }

@@ -55,6 +55,14 @@ impl Fabric {
         Ok(())
     }
 
+    /// Whether a link is a wire that does nothing to a frame, and has none under way.
+    pub(crate) fn is_bare(&self, link: &str) -> Result<bool, String> {
+        let link = self.link(self.find(link)?);
+        let bare = |lane: &Lane| lane.is_idle() && lane.impairment() == &Impairment::default();
+        let mut members = link.members.iter();
+        Ok(link.bridge.is_none() && members.all(|member| bare(&member.from) && bare(&member.to)))
+    }
+
     /// What the lanes of a link do and have done.
     pub fn stats(&self, link: &str) -> Result<Vec<LaneStats>, String> {
         let link = self.link(self.find(link)?);

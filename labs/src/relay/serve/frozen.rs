@@ -133,6 +133,7 @@ impl Relay {
                 .take(state.fabric.port_count())
                 .collect(),
             captures: Vec::new(),
+            undone: Default::default(),
         };
         self.fabric = state.fabric;
         for link in &state.links {

@@ -15,6 +15,7 @@ use crate::relay::spec::LinkSpec;
 
 impl Relay {
     pub(super) fn act(&mut self, client: usize, request: Request) -> Reply {
+        self.uncouple(&request);
         let now = self.clock.now();
         self.fabric.advance(now, &mut self.out);
         let fabric = &mut self.fabric;
@@ -43,6 +44,7 @@ impl Relay {
                 Ok(())
             }
         };
+        self.couple();
         done.map_or_else(Reply::Error, |()| Reply::Done)
     }
 

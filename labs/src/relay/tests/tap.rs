@@ -10,8 +10,8 @@ use weft_overlay::netns;
 use super::rig::{Rig, ms, wire};
 use crate::relay::{EndSpec, Impairment, PortSpec, Request};
 
-#[test]
-fn tap_devices_join_namespaces() {
+/// A wire between two namespaces with addresses.
+fn joined(impairment: Impairment) -> (Rig, [OwnedFd; 2]) {
     let folder = tempfile::tempdir().unwrap();
     let spaces: [OwnedFd; 2] = [netns::create().unwrap(), netns::create().unwrap()];
     let tap = |node: &str, space: &OwnedFd| EndSpec {
@@ -22,16 +22,21 @@ fn tap_devices_join_namespaces() {
         },
     };
     let ends = [tap("a", &spaces[0]), tap("b", &spaces[1])];
-    let delayed = Impairment {
-        delay: ms(5),
-        ..Impairment::default()
-    };
-    let mut rig = Rig::start(folder, wire("l", ends, delayed));
+    let rig = Rig::start(folder, wire("l", ends, impairment));
     for (number, space) in spaces.iter().enumerate() {
         let address = format!("192.0.2.{}/24", number + 1);
         run(space, &["ip", "address", "add", &address, "dev", "eth0"]);
         run(space, &["ip", "link", "set", "eth0", "up"]);
     }
+    (rig, spaces)
+}
+
+#[test]
+fn tap_devices_join_namespaces() {
+    let (mut rig, spaces) = joined(Impairment {
+        delay: ms(5),
+        ..Impairment::default()
+    });
     let times = round_trips(&spaces, 50);
     println!("TAP, 5 ms each way: {:?} median round trip", times[25]);
     assert!(times[0] >= ms(10) && times[25] <= ms(11), "{times:?}");
@@ -41,6 +46,49 @@ fn tap_devices_join_namespaces() {
     rig.ask(Request::Remove { link: "l".into() });
     let left = run(&spaces[0], &["ip", "-o", "link"]);
     assert!(!left.contains("eth0"), "{left}");
+}
+
+/// Whole trains between, which are frames as soon as something is done to them or somebody looks at them.
+#[test]
+fn trains_pass_where_nothing_is_done_to_frames() {
+    let (mut rig, spaces) = joined(Impairment::default());
+    let mut seen = (0, 0);
+    // Bytes of a frame, on average since the last time.
+    let mut size = |rig: &mut Rig| {
+        let lane = &rig.stats().lanes[0];
+        let counters = lane.counters;
+        assert_eq!((counters.too_big, counters.overflow), (0, 0));
+        let before = std::mem::replace(&mut seen, (counters.passed, counters.passed_bytes));
+        (counters.passed_bytes - before.1) / (counters.passed - before.0)
+    };
+    let rate = tcp(&spaces, 200 << 20);
+    let trains = size(&mut rig);
+    println!("{rate:.2} Gbit/s in trains of {trains} bytes");
+    assert!(trains > 3000, "{trains}");
+    rig.set(Impairment {
+        mtu: Some(1500),
+        ..Impairment::default()
+    });
+    tcp(&spaces, 20 << 20);
+    let frames = size(&mut rig);
+    assert!(frames <= 1514, "{frames}");
+    rig.set(Impairment::default());
+    let file = Some(rig.folder.path().join("capture"));
+    let (link, append) = ("l".to_owned(), false);
+    rig.ask(Request::Capture { link, file, append });
+    tcp(&spaces, 20 << 20);
+    let frames = size(&mut rig);
+    assert!(frames <= 1514, "{frames}");
+    for space in &spaces {
+        let counts = run(space, &["cat", "/proc/thread-self/net/snmp"]);
+        let tcp: Vec<&str> = counts
+            .lines()
+            .filter(|line| line.starts_with("Tcp:"))
+            .collect();
+        // InErrs and InCsumErrors (net/ipv4/proc.c).
+        let of = |at: usize| tcp[1].split_whitespace().nth(at);
+        assert_eq!((of(13), of(15)), (Some("0"), Some("0")), "{counts}");
+    }
 }
 
 fn run(space: &OwnedFd, words: &[&str]) -> String {
