@@ -44,13 +44,10 @@ fn a_one_way_cut_is_silence_until_it_is_taken_back_and_the_report_counts_it() {
         .expect("run weft");
     let said = text(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("7 of 10 steps passed"), "{said}");
-    let refused = "expected: link n1 to n2 is set jitter 5ms; seen: ";
+    assert!(said.contains("7 of 9 steps passed"), "{said}");
     for words in [
         "expected: an answer from red/b on tcp/80; seen: no answer",
         "expected: some frames of tcp/9 on link n1 to n2; seen: 0; look at: ",
-        refused,
-        "jitter 5ms is more than the delay 0ns that it varies",
         "link n1+n2, from n1: of ",
         " by a cut",
     ] {

@@ -54,6 +54,23 @@ fn mistakes_in_a_lab_file_name_their_line() {
 }
 
 #[test]
+fn a_lab_that_does_not_fit_into_memory_is_refused_before_anything_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("large.toml");
+    let large = "[lab]\nname = \"large\"\nbackend = \"qemu\"\n[[node]]\nname = \"n\"\ncount = 2\nmemory = \"4000G\"\n";
+    std::fs::write(&file, large).unwrap();
+    let name = unique("large");
+    let (code, text) = said(&["lab", "up", file.to_str().unwrap(), "--name", &name]);
+    assert_eq!(code, Some(4), "{text}");
+    assert!(
+        text.contains("it needs 8192000 MiB (the memory of 2 machines)"),
+        "{text}"
+    );
+    let (code, text) = said(&["lab", "inspect", &name]);
+    assert_eq!(code, Some(3), "{text}");
+}
+
+#[test]
 fn an_unknown_tenant_in_a_chain_and_a_missing_image_are_told() {
     let lab = Lab::up(PLAIN);
     let dir = tempfile::tempdir().unwrap();

@@ -23,6 +23,7 @@ mod bring_up;
 mod contents;
 mod converge;
 mod etcd;
+mod fits;
 mod graph;
 mod inside;
 mod ledger;
@@ -120,6 +121,7 @@ fn begin(options: &RunOptions) -> Result<(Running, Report, Cancel), LabError> {
     if lab.etcd {
         etcd::program()?;
     }
+    fits::check(&lab)?;
     let cancel = Cancel::on_signals()?;
     let mut report = Report::new(&lab, options.host.json);
     let place = Place::new(&options.host.root, &lab.name);

@@ -103,6 +103,7 @@ impl LabFile {
         }
         let all_nodes = whole.then_some(nodes.as_slice());
         let mut links = links::read(tables.take("link"), all_nodes, &mut mistakes);
+        known.with_links(&links);
         let placed: Vec<_> = tables.peek("container");
         let chains = tables.peek("chain").len();
         let site = site::parse_tables(&mut tables, &mut mistakes, load);

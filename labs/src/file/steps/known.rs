@@ -3,13 +3,14 @@
 //! Names are taken from the tables as they stand there, so that a container with a mistake in it is still known by its
 //! name and its steps are not blamed. What could not be read whole is not judged.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use weft_overlay::{ContainerRef, NetworkRef, NodeName};
 
 use crate::diagnose::{Mistakes, nearest};
-use crate::file::nodes;
+use crate::file::{Link, nodes};
+use crate::relay::Impairment;
 use crate::site::Site;
 use crate::tables::{Tables, Value, items_of, span_of, text_of};
 
@@ -24,6 +25,8 @@ pub(in crate::file) struct Known {
     /// Machines that keep their state: they can be started anew.
     disks: Vec<NodeName>,
     links: Vec<BTreeSet<String>>,
+    /// What links do to what each of their nodes sends, after the steps so far.
+    ways: Vec<BTreeMap<NodeName, Impairment>>,
     /// Streams that earlier steps began.
     pub(super) streams: Vec<String>,
 }
@@ -51,12 +54,39 @@ impl Known {
             nodes: None,
             disks: Vec::new(),
             links: ends.collect(),
+            ways: Vec::new(),
             streams: Vec::new(),
         }
     }
 
     pub(in crate::file) fn with_nodes(&mut self, nodes: &[NodeName]) {
         self.nodes = Some(nodes.to_vec());
+    }
+
+    /// What links do before the first step.
+    pub(in crate::file) fn with_links(&mut self, links: &[Link]) {
+        let way = |link: &Link, node: &NodeName| {
+            let own = link.from.get(node).unwrap_or(&link.impairment);
+            (node.clone(), own.clone())
+        };
+        let ways = links
+            .iter()
+            .map(|link| link.between.iter().map(|node| way(link, node)).collect());
+        self.ways = ways.collect();
+    }
+
+    /// What a link does to what its nodes send, or one of them; nothing if the link could not be read.
+    pub(super) fn ways(
+        &mut self,
+        between: &[NodeName],
+        from: Option<&NodeName>,
+    ) -> impl Iterator<Item = &mut Impairment> {
+        let wanted: BTreeSet<&NodeName> = between.iter().collect();
+        let mut links = self.ways.iter_mut();
+        let link = links.find(|link| link.keys().collect::<BTreeSet<_>>() == wanted);
+        let ways = link.into_iter().flatten();
+        let meant = ways.filter(move |(node, _)| from.is_none_or(|from| from == *node));
+        meant.map(|(_, way)| way)
     }
 
     /// These nodes are machines with a disk.

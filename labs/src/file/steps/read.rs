@@ -15,7 +15,6 @@ use crate::diagnose::Mistakes;
 use crate::file::lab::duration;
 use crate::file::links::words;
 use crate::file::{Changes, Probe, shape};
-use crate::relay::Impairment;
 use crate::site::LoadChain;
 use crate::tables::{Value, items_of, span_of, text_of, typed};
 
@@ -312,13 +311,19 @@ impl Reader<'_> {
             );
             return None;
         }
-        // Jitter and reorder depend on a delay that the link may have already.
-        let alone = Changes {
-            jitter: changes.delay.and(changes.jitter),
-            reorder: changes.delay.and(changes.reorder),
-            ..changes.clone()
-        };
-        alone.judged_on(&Impairment::default(), value, "link", self.mistakes);
+        // Jitter and reorder depend on a delay that the file or an earlier step has said.
+        let mut told = false;
+        for way in self.known.ways(&between, from.as_ref()) {
+            // What is wrong before this step was told at its own place.
+            let faulty = changes.on(way).fault().is_some() && way.fault().is_none();
+            if faulty && !told {
+                changes.judged_on(way, value, "link", self.mistakes);
+            }
+            told |= faulty;
+            if !faulty {
+                *way = changes.on(way);
+            }
+        }
         let change = LinkChange {
             state,
             from,

@@ -98,3 +98,40 @@ fn a_step_that_changes_nothing_or_what_is_not_there_is_a_mistake() {
         "link n1 to n2 is set no rate, not cut from n2"
     );
 }
+
+#[test]
+fn a_step_is_judged_by_what_the_file_and_earlier_steps_say_of_its_link() {
+    let step =
+        |words: &str| format!("[[step]]\nlink = {{ between = [\"n1\", \"n2\"], {words} }}\n");
+    let one_way = step("from = \"n1\", delay = \"5ms\"");
+    let all = [
+        step("reorder = \"5%\""),
+        one_way,
+        step("from = \"n1\", jitter = \"5ms\""),
+        step("from = \"n2\", jitter = \"1ms\""),
+        step("delay = \"9ms\""),
+        step("jitter = \"9ms\""),
+        step("delay = \"1ms\""),
+    ];
+    let found = mistakes(&format!("{PAIR}{}", all.concat()));
+    let told: Vec<(usize, &str)> = found.iter().map(|m| (m.0, m.1.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            (
+                4,
+                "link: reorder needs a delay: without one nothing can be overtaken"
+            ),
+            (
+                10,
+                "link: jitter 1ms is more than the delay 0ns that it varies"
+            ),
+            (
+                16,
+                "link: jitter 9ms is more than the delay 1ms that it varies"
+            ),
+        ]
+    );
+    let good = format!("{HEAD}{PAIR}delay = \"5ms\"\n{}", step("jitter = \"5ms\""));
+    assert!(read(&good).is_ok());
+}
