@@ -73,6 +73,25 @@ pub fn namespaces() -> BTreeSet<String> {
     pids().into_iter().flat_map(namespaces_of).collect()
 }
 
+/// Processor time, in clock ticks: of all processors, and of these processes with their ended children.
+pub fn busy(processes: &BTreeSet<i32>) -> (u64, u64) {
+    let numbers = |text: &str| -> Vec<u64> {
+        text.split_whitespace()
+            .map(|word| word.parse().unwrap_or(0))
+            .collect()
+    };
+    let stat = fs::read_to_string("/proc/stat").expect("/proc/stat");
+    let all = numbers(stat.lines().next().expect("the line of all processors"));
+    // user, nice and system, irq and softirq (proc_stat(5)), after the word `cpu`.
+    let all = [1, 2, 3, 6, 7].map(|at| all[at]).iter().sum();
+    let of = |pid: &i32| -> Option<u64> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // Fields 14 to 17 of proc_pid_stat(5).
+        Some(numbers(&stat[stat.rfind(')')? + 1..])[11..15].iter().sum())
+    };
+    (all, processes.iter().filter_map(of).sum())
+}
+
 /// Clock ticks since boot, of which a second has 100 (USER_HZ, include/asm-generic/param.h).
 pub fn ticks() -> u64 {
     let text = fs::read_to_string("/proc/uptime").expect("/proc/uptime");
