@@ -1,10 +1,12 @@
 //! Links of their own instead of a segment: packets go around a link that is down.
 
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-use crate::lab::{machine, text, unique, weft};
+use crate::lab::{ROOT, UP_WITHIN, down, machine, text, unique, wait_until, weft};
 use crate::machine::Traces;
 
+const GONE: &str = include_str!("topologies/gone.toml");
 const CUT: &str = include_str!("topologies/cut.toml");
 const TRIANGLE: &str = include_str!("topologies/triangle.toml");
 
@@ -27,6 +29,49 @@ fn a_triangle_survives_the_loss_of_a_side() {
     let said = text(&output);
     assert!(output.status.success(), "{said}");
     assert!(said.contains("6 of 6 steps passed"), "{said}");
+}
+
+#[test]
+fn nothing_of_a_killed_node_is_left_behind_the_relay() {
+    let _machine = machine();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gone.toml");
+    std::fs::write(&file, GONE).unwrap();
+    let name = unique("lf-gone");
+    let before = Traces::now(&name);
+    let output = Command::new(weft())
+        .args(["lab", "run", file.to_str().unwrap(), "--name", &name])
+        .output()
+        .expect("run weft");
+    let said = text(&output);
+    assert!(said.contains("3 of 3 steps passed"), "{said}");
+    assert_eq!(Traces::now(&name), before);
+}
+
+#[test]
+fn a_lab_with_a_relay_that_was_killed_is_removed_whole() {
+    let _machine = machine();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gone.toml");
+    std::fs::write(&file, GONE).unwrap();
+    let name = unique("lf-relayed");
+    let before = Traces::now(&name);
+    let mut engine = Command::new(weft())
+        .args(["lab", "up", file.to_str().unwrap(), "--name", &name])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("start weft");
+    let journal = Path::new(ROOT).join(&name).join("journal");
+    wait_until("the relay runs", UP_WITHIN, || {
+        let lines = std::fs::read_to_string(&journal).ok()?;
+        (lines.matches("(relay)").count() == 2).then_some(())
+    });
+    engine.kill().expect("kill the engine");
+    engine.wait().expect("reap the engine");
+    let output = down(&name);
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(Traces::now(&name), before);
 }
 
 #[test]

@@ -22,7 +22,8 @@ pub(crate) use addresses::{address, url};
 pub(crate) use ops::NetOp;
 pub(crate) use paths::next_hops;
 pub(crate) use relayed::{
-    add_to_relay, capture_file, change_in_relay, link_spec, remove_from_relay, start_relay,
+    add_to_relay, capture_file, change_in_relay, leave_relay, link_spec, remove_from_relay,
+    start_relay,
 };
 
 /// MTU of the underlay, as of an ordinary Ethernet.

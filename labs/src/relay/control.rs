@@ -77,6 +77,12 @@ pub enum Request {
         /// Its name.
         link: String,
     },
+    /// Closes the ends of a node that has ended: an open TAP device keeps its network alive, and with it all that the
+    /// node's kernel still answers and passes on. The links and their other ends stay.
+    Leave {
+        /// Its name.
+        node: String,
+    },
     /// Lets its time stand: nothing leaves a link any more, what nodes send is kept. It goes on at [`Request::Go`], and
     /// when the client that asked for this leaves.
     Freeze,

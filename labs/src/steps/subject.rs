@@ -7,11 +7,13 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 
 use super::{Attempt, until, wait};
+use crate::backend::Backend;
 use crate::cancel::Cancel;
 use crate::engine::{self, Running};
 use crate::file::{Condition, Subject};
 use crate::journal::{Entry, Journal};
 use crate::processes::Process;
+use crate::underlay;
 
 mod found;
 
@@ -69,10 +71,16 @@ pub(super) fn kill(
     if !ends(signal) {
         return Ok(format!("{signal} sent to {numbers}"));
     }
-    until(deadline, cancel, || {
+    let ended = until(deadline, cancel, || {
         let alive = found.again()?.still(&processes);
         gone(running, what, signal, alive).map(|()| format!("{numbers} ended"))
-    })
+    })?;
+    if let (Subject::Node(name), Backend::Netns) = (what, running.lab.backend) {
+        // A machine's sockets stay for its next life; namespaces have none.
+        let left = underlay::leave_relay(&running.place, name.as_str());
+        left.map_err(|error| error.to_string().replace('\n', "; "))?;
+    }
+    Ok(ended)
 }
 
 /// Whether a signal is sent so that its receiver ends.

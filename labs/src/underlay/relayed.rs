@@ -108,6 +108,18 @@ pub(crate) fn remove_from_relay(place: &Place, name: &str) -> Result<(), LabErro
     remove_from(&mut Client::connect(&process::control(place))?, name)
 }
 
+/// Lets go of the network of a node that has ended; nothing without a relay.
+pub(crate) fn leave_relay(place: &Place, node: &str) -> Result<(), LabError> {
+    let control = process::control(place);
+    if !control.exists() {
+        return Ok(());
+    }
+    let node = node.to_owned();
+    Client::connect(&control)?
+        .ask(&Request::Leave { node })
+        .map(drop)
+}
+
 fn remove_from(relay: &mut Client, name: &str) -> Result<(), LabError> {
     let Reply::Stats(links) = relay.ask(&Request::Stats { link: None })? else {
         return Ok(());

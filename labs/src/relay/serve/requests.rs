@@ -33,6 +33,7 @@ impl Relay {
             Request::Capture { link, file, append } => self.capture(&link, file.as_deref(), append),
             Request::Add { link } => self.add(&link).map_err(|error| error.to_string()),
             Request::Remove { link } => self.remove(&link),
+            Request::Leave { node } => self.leave(&node),
             Request::Freeze => self.freeze(client),
             Request::Save { file } => self.save(&file),
             Request::Go => {
@@ -92,6 +93,22 @@ impl Relay {
         for id in self.fabric.remove(link)? {
             // Closing takes a descriptor out of epoll.
             self.out.ports[id.0] = None;
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, node: &str) -> Result<(), String> {
+        let links: Vec<String> = self.fabric.names().map(str::to_owned).collect();
+        for link in links {
+            for (id, _) in self
+                .fabric
+                .ports(&link)?
+                .iter()
+                .filter(|(_, at)| at == node)
+            {
+                // Closing takes a descriptor out of epoll.
+                self.out.ports[id.0] = None;
+            }
         }
         Ok(())
     }
