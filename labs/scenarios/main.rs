@@ -22,6 +22,7 @@ mod links;
 mod main_job;
 mod many;
 mod outage;
+mod packages;
 mod power;
 mod refused;
 mod six;

@@ -8,6 +8,7 @@
 //!
 //! Never: what is on the disk; the image is made by [`make`], the file system by the machine's own kernel.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -34,7 +35,7 @@ pub(crate) const NBD: &str = "nbd.sock";
 const CONTROL: &str = "control.sock";
 const IMAGE: &str = "image";
 /// Makes the file system; its package is e2fsprogs everywhere.
-const MKFS: &str = "mkfs.ext4";
+pub(crate) const MKFS: &str = "mkfs.ext4";
 /// How long the process may take to make its sockets.
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
@@ -66,6 +67,7 @@ pub fn make(folder: &Path, mebibytes: u32) -> Result<(), LabError> {
         LabError::failed(format!("disk {}", image.display()), cause, help)
     };
     let output = Command::new(MKFS)
+        .env("PATH", administrators())
         .args(["-q", "-F"])
         .arg(&image)
         .stdin(Stdio::null())
@@ -76,6 +78,14 @@ pub fn make(folder: &Path, mebibytes: u32) -> Result<(), LabError> {
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     Err(failed(format!("{MKFS}: {said}")))
+}
+
+/// Where programs are, and where a user's own search does not look for those of administrators.
+pub(crate) fn administrators() -> OsString {
+    let own = std::env::var_os("PATH").unwrap_or_default();
+    let own = std::env::split_paths(&own).filter(|folder| folder.is_absolute());
+    let more = ["/usr/sbin".into(), "/sbin".into()];
+    std::env::join_paths(own.chain(more)).unwrap_or_default()
 }
 
 /// Puts a saved image into `folder`, in place of the one that is there; nobody serves it.

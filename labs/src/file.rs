@@ -110,7 +110,8 @@ impl LabFile {
         if let Some(nodes) = all_nodes {
             check_placement(&placed, nodes, &mut mistakes);
         }
-        machines::check_programs(backend, &placed, &tables.peek("step"), &mut mistakes);
+        let run_by = tables.peek("step");
+        machines::check_programs(backend, &nodes, &machines, &placed, &run_by, &mut mistakes);
         if chains == site.chains.len() {
             known.with_hops(&site);
         }

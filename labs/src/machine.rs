@@ -1,6 +1,7 @@
 //! Virtual machines: a kernel, and this very binary as everything else.
 //!
 //! - `kernel`, `modules`: what is booted. `program`, `cpio`, `initramfs`: what is inside.
+//! - `packages`: programs of the distribution beside it.
 //! - `qemu`: the command line. `accelerator`: whether the processor can carry it out.
 //! - `keeper`: the process that holds a machine and passes frames (`protocol`) between its guest and clients.
 //! - `saved`: a machine that stands still, is saved and is loaded. `qmp`: QEMU's monitor.
@@ -23,6 +24,7 @@ mod initramfs;
 pub(crate) mod keeper;
 mod kernel;
 mod modules;
+pub mod packages;
 mod program;
 pub(crate) mod protocol;
 mod qemu;
@@ -78,6 +80,8 @@ pub struct Spec {
     /// Its disk: a folder as [`crate::disk::make`] makes it, below its own, relative to it; served by the disk's process.
     /// What weft keeps is on it. None: all is in memory.
     pub disk: Option<String>,
+    /// An image of packages, as [`packages::image`] makes it: the programs that it has beside weft.
+    pub packages: Option<PathBuf>,
     /// Who carries out its instructions; none: found out by booting, once.
     pub accelerator: Option<Accelerator>,
     /// Whether it ends with the thread that boots it; else it stays until it is ended.
@@ -104,6 +108,7 @@ impl Spec {
             cpus: 1,
             cards: Vec::new(),
             disk: None,
+            packages: None,
             accelerator: None,
             bound: true,
         })
@@ -305,6 +310,7 @@ fn boot(spec: &Spec, accelerator: Accelerator, within: Duration) -> Result<Machi
         cpus: spec.cpus,
         cards: &spec.cards,
         disk: spec.disk.as_deref(),
+        packages: spec.packages.as_deref(),
         accelerator,
     });
     let program = qemu::program()?.to_string_lossy().into_owned();

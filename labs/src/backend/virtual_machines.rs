@@ -24,7 +24,7 @@ use crate::underlay::{self, NetOp, Wire};
 
 /// Said of a command that a machine cannot run.
 pub(crate) const LACKS_PROGRAMS: &str =
-    "a machine of the backend qemu has no program but weft itself";
+    "a machine without `packages` has no program but weft itself";
 /// Where a machine keeps what the engine brings.
 const BROUGHT: &str = "/var/lib/weft-lab";
 /// The folder of a machine's disk, in its own.
@@ -155,6 +155,7 @@ pub(super) fn bring_up(
     let kernels = kernels(start)?;
     let accelerator = accelerator(start, &kernels)?;
     let archives = archives(start, &kernels)?;
+    let images = images(start)?;
     let joins: Vec<Vec<usize>> = if wires.is_empty() {
         vec![(0..start.lab.nodes.len()).collect()]
     } else {
@@ -179,6 +180,7 @@ pub(super) fn bring_up(
             cpus: 1,
             cards: cards(index, &joins),
             disk: wanted.disk_mib.map(|_| DISK.to_owned()),
+            packages: images.get(&wanted.packages).cloned(),
             accelerator: Some(accelerator),
             bound: false,
         });
@@ -254,6 +256,19 @@ fn archives(
         let path = start.place.dir().join(format!("initramfs{number}"));
         machine::write_initramfs(&path, start.exe, kernel, &[])?;
         made.insert(wanted.clone(), path);
+    }
+    Ok(made)
+}
+
+/// One image for each set of packages.
+fn images(start: &Start<'_>) -> Result<BTreeMap<Vec<String>, PathBuf>, LabError> {
+    let mut made = BTreeMap::new();
+    for machine in &start.lab.machines {
+        let wanted = &machine.packages;
+        if !wanted.is_empty() && !made.contains_key(wanted) {
+            let image = machine::packages::image(wanted, &|what| start.progress.say(what))?;
+            made.insert(wanted.clone(), image);
+        }
     }
     Ok(made)
 }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
@@ -16,6 +17,8 @@ use crate::place::Place;
 
 /// The best shell that a node or a container has.
 const SHELL: [&str; 3] = ["sh", "-c", "exec \"$(command -v bash || echo sh)\""];
+/// Standard input goes to a container only when it is asked to.
+const WITH_INPUT: &str = "-i";
 /// How often a log is looked at for more.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -36,20 +39,38 @@ fn carrier(host: &Host, lab: &Found, target: Option<&str>) -> Result<AnyCarrier,
     ))
 }
 
+/// A command on a node, or in a container with these options, that shares our standard streams.
+fn inside(
+    host: &Host,
+    lab: &Found,
+    target: &str,
+    options: &[&str],
+    line: &[&str],
+) -> Result<Command, LabError> {
+    let in_container = target.contains('/');
+    let carrier = carrier(host, lab, (!in_container).then_some(target))?;
+    let mut words: Vec<&str> = Vec::new();
+    if in_container {
+        words.extend([carrier.weft(), "exec"]);
+        words.extend(options);
+        words.extend([target, "--"]);
+    }
+    words.extend(line);
+    Ok(carrier.command(&words))
+}
+
 /// `weft lab exec NAME NODE|TENANT/CONTAINER -- COMMAND`: returns the command's exit code.
 pub fn exec(host: &Host, name: &str, target: &str, command: &[String]) -> Result<u8, LabError> {
     let name = check_name(name)?;
     let lab = Found::read(host, &name)?;
     need_root(&name, lab.backend)?;
-    let in_container = target.contains('/');
-    let carrier = carrier(host, &lab, (!in_container).then_some(target))?;
-    let mut line: Vec<&str> = Vec::new();
-    if in_container {
-        line.extend([carrier.weft(), "exec", target, "--"]);
-    }
-    line.extend(command.iter().map(String::as_str));
-    let status = carrier
-        .command(&line)
+    let line: Vec<&str> = command.iter().map(String::as_str).collect();
+    run(host, inside(host, &lab, target, &[], &line)?)
+}
+
+/// Runs it to its end; its exit code.
+fn run(host: &Host, mut command: Command) -> Result<u8, LabError> {
+    let status = command
         .status()
         .map_err(LabError::io("start", &host.weft_exe))?;
     Ok(status
@@ -60,15 +81,32 @@ pub fn exec(host: &Host, name: &str, target: &str, command: &[String]) -> Result
 
 /// `weft lab shell NAME NODE|TENANT/CONTAINER`: as [`exec`], with a shell.
 pub fn shell(host: &Host, name: &str, target: &str) -> Result<u8, LabError> {
-    let lab = Found::read(host, &check_name(name)?)?;
+    let name = check_name(name)?;
+    let lab = Found::read(host, &name)?;
+    need_root(&name, lab.backend)?;
     if lab.backend == Backend::Qemu {
-        return Err(LabError::Refused {
-            subject: format!("a shell on {target}"),
-            cause: LACKS_PROGRAMS.to_owned(),
-            help: format!("run weft itself: weft lab exec {name} {target} -- weft status"),
-        });
+        // Asked before: what a shell ends with says nothing of whether there was one.
+        let there = inside(host, &lab, target, &[], &["sh", "-c", ":"])?
+            .stdin(Stdio::null())
+            .output()
+            .map_err(LabError::io("start", &host.weft_exe))?;
+        if !there.status.success() {
+            return Err(no_shell(&lab.name, target, &there));
+        }
     }
-    exec(host, name, target, &SHELL.map(str::to_owned))
+    run(host, inside(host, &lab, target, &[WITH_INPUT], &SHELL)?)
+}
+
+fn no_shell(lab: &str, target: &str, tried: &Output) -> LabError {
+    let said = String::from_utf8_lossy(&tried.stderr);
+    LabError::Refused {
+        subject: format!("a shell on {target}"),
+        cause: format!("{LACKS_PROGRAMS}; sh: {}", said.trim()),
+        help: format!(
+            "write packages = [\"busybox-static\"] at the node and bring the lab up anew, or run weft itself: \
+             weft lab exec {lab} {target} -- weft status"
+        ),
+    }
 }
 
 /// One side of a copy.

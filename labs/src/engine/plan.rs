@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::converge;
 use crate::backend::Backend;
 use crate::error::LabError;
-use crate::file::LabFile;
+use crate::file::{LabFile, MachineTable};
 use crate::options::RunOptions;
 use crate::place::Place;
 use crate::report::table;
@@ -38,15 +38,9 @@ pub fn print(options: &RunOptions) -> Result<(), LabError> {
 fn rows(lab: &LabFile) -> Vec<[String; 3]> {
     let row = |what: &str, name: String, details: String| [what.to_owned(), name, details];
     let nodes = lab.nodes.iter().zip(&lab.machines).map(|(node, machine)| {
-        let details = match (lab.backend, machine.disk_mib) {
-            (Backend::Netns, _) => "namespaces of this machine".to_owned(),
-            (Backend::Qemu, None) => {
-                format!("{} MiB, kernel {}", machine.memory_mib, machine.kernel)
-            }
-            (Backend::Qemu, Some(disk)) => format!(
-                "{} MiB, kernel {}, disk {disk} MiB",
-                machine.memory_mib, machine.kernel
-            ),
+        let details = match lab.backend {
+            Backend::Netns => "namespaces of this machine".to_owned(),
+            Backend::Qemu => machine_of(machine),
         };
         row("node", node.to_string(), details)
     });
@@ -83,6 +77,18 @@ fn rows(lab: &LabFile) -> Vec<[String; 3]> {
         .chain(containers)
         .chain(chains)
         .collect()
+}
+
+fn machine_of(machine: &MachineTable) -> String {
+    let mut parts = vec![
+        format!("{} MiB", machine.memory_mib),
+        format!("kernel {}", machine.kernel),
+    ];
+    parts.extend(machine.disk_mib.map(|disk| format!("disk {disk} MiB")));
+    if !machine.packages.is_empty() {
+        parts.push(format!("packages {}", machine.packages.join(" ")));
+    }
+    parts.join(", ")
 }
 
 fn as_json(lab: &LabFile, there: bool) -> Value {

@@ -28,6 +28,8 @@ pub struct MachineTable {
     pub kernel: String,
     /// The disk that holds its state, in MiB; none: it is in memory and ends with the machine.
     pub disk_mib: Option<u32>,
+    /// The packages whose programs it has, in order and each once.
+    pub packages: Vec<String>,
 }
 
 /// Reads it from a node's table.
@@ -45,6 +47,7 @@ pub(super) fn read(
             "remove `kernel`, or run the lab with --backend qemu".to_owned(),
         );
     }
+    let packages = packages(table, backend, item, mistakes);
     let memory_mib = match &table.memory {
         None => MEMORY_MIB,
         Some(text) => mebibytes(text, MEMORY_MIN_MIB).unwrap_or_else(|| {
@@ -70,10 +73,53 @@ pub(super) fn read(
         size
     });
     MachineTable {
+        packages,
         disk_mib,
         memory_mib,
         kernel: table.kernel.clone().unwrap_or_else(|| "auto".to_owned()),
     }
+}
+
+fn packages(
+    table: &NodeTable,
+    backend: Backend,
+    item: &Value<'_>,
+    mistakes: &mut Mistakes,
+) -> Vec<String> {
+    let mut packages = table.packages.clone().unwrap_or_default();
+    if backend == Backend::Netns && !packages.is_empty() {
+        mistakes.add(
+            span_of(item, "packages"),
+            "a node of the backend netns has this machine's own programs",
+            "other programs",
+            "install them on this machine and remove `packages`, or run the lab with --backend qemu"
+                .to_owned(),
+        );
+    }
+    for word in items_of(item, "packages") {
+        if let Some(name) = word.get_ref().as_str().filter(|name| !is_package(name)) {
+            mistakes.add(
+                word.span(),
+                format!("{name:?} cannot be a package's name"),
+                "this",
+                "write a name as `apt-cache search` prints it, such as \"busybox-static\""
+                    .to_owned(),
+            );
+        }
+    }
+    packages.sort();
+    packages.dedup();
+    packages
+}
+
+/// Debian Policy 5.6.7; one that ends with '-' or '+' tells apt something else.
+fn is_package(name: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
+    name.len() >= 2
+        && name.chars().all(inner)
+        && !name.starts_with(['+', '-', '.'])
+        && !name.ends_with('-')
+        && (!name.ends_with('+') || name.ends_with("++"))
 }
 
 /// The nodes that are machines with a disk.
@@ -98,9 +144,12 @@ fn mebibytes(text: &str, least: u32) -> Option<u32> {
     (mebibytes >= least).then_some(mebibytes)
 }
 
-/// Refuses programs that machines do not have: of containers of the machine's own root, and of `run` steps.
+/// Refuses programs that machines do not have: of containers of the machine's own root, and of `run` steps. What is in
+/// packages is not known here.
 pub(super) fn check_programs(
     backend: Backend,
+    nodes: &[NodeName],
+    machines: &[MachineTable],
     containers: &[Value<'_>],
     steps: &[Value<'_>],
     mistakes: &mut Mistakes,
@@ -108,14 +157,30 @@ pub(super) fn check_programs(
     if backend != Backend::Qemu {
         return;
     }
+    // A container that may run anywhere has what all nodes have.
+    let lacks = |node: Option<&str>| {
+        let mut all = nodes.iter().zip(machines);
+        all.any(|(name, machine)| {
+            node.is_none_or(|node| name.as_str() == node) && machine.packages.is_empty()
+        })
+    };
+    let own_root = |item: &Value<'_>| text_of(item, "image").is_none_or(|image| image == "host");
     for item in containers {
-        if text_of(item, "image").is_none_or(|image| image == "host") {
+        if own_root(item) && lacks(text_of(item, "node")) {
             check(first(item), "/.weft", mistakes);
         }
     }
     for item in steps {
         let run = item.get_ref().as_table().and_then(|step| step.get("run"));
-        if let Some(run) = run {
+        let Some(run) = run else { continue };
+        let container = text_of(run, "container");
+        let container =
+            container.and_then(|name| containers.iter().find(|c| text_of(c, "name") == Some(name)));
+        let lacking = match container {
+            Some(container) => own_root(container) && lacks(text_of(container, "node")),
+            None => lacks(text_of(run, "node")),
+        };
+        if lacking {
             check(first(run), "weft", mistakes);
         }
     }
@@ -137,8 +202,8 @@ fn check(program: Option<(String, Range<usize>)>, weft: &str, mistakes: &mut Mis
             format!("{program}: {LACKS_PROGRAMS}"),
             "not there",
             format!(
-                "use a function of weft's own, such as [\"{weft}\", \"function\", \"serve\", \"tcp/80\"], or run the \
-                 lab with --backend netns"
+                "use a function of weft's own, such as [\"{weft}\", \"function\", \"serve\", \"tcp/80\"], give \
+                 the node packages = [\"busybox-static\"], or run the lab with --backend netns"
             ),
         );
     }

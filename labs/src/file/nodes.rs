@@ -23,6 +23,7 @@ pub(super) struct NodeTable {
     pub(super) memory: Option<String>,
     pub(super) kernel: Option<String>,
     pub(super) disk: Option<String>,
+    pub(super) packages: Option<Vec<String>>,
 }
 
 /// The nodes and their machines, `count` resolved, and whether all of the tables could be read.

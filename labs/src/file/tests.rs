@@ -224,3 +224,47 @@ fn a_store_of_etcd_is_for_namespaces_and_refused_on_machines_with_its_place() {
     let place = found.iter().find(|d| d.message.contains("no etcd"));
     assert_eq!(place.map(|d| (d.line, d.column)), Some((3, 9)), "{found:?}");
 }
+
+#[test]
+fn packages_are_for_machines_and_with_them_programs_are() {
+    let with = HEAD.replace("count = 2", "count = 2\npackages = [\"iproute2\", \"g++\"]");
+    let read =
+        |text: &str, backend| LabFile::parse("lab.toml", text, Path::new("."), Some(backend));
+    let found = read(&with, "netns").unwrap_err();
+    assert_eq!(
+        (found.len(), found[0].line, found[0].column),
+        (1, 6, 12),
+        "{found:?}"
+    );
+    assert!(found[0].message.contains("this machine's own programs"));
+
+    let lab = read(&with, "qemu").unwrap();
+    assert_eq!(lab.machines[1].packages, ["g++", "iproute2"]);
+    let without = read(HEAD, "qemu").unwrap_err();
+    assert!(
+        without[0].message.contains("without `packages`"),
+        "{without:?}"
+    );
+
+    let bad = with.replace("iproute2", "usrmerge-").replace("g++", "-o");
+    let found = read(&bad, "qemu").unwrap_err();
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!((found[0].line, found[0].column), (6, 13), "{found:?}");
+}
+
+#[test]
+fn a_program_is_there_only_where_the_node_has_packages() {
+    let two = "[[node]]\nname = \"m\"\npackages = [\"busybox-static\"]\n";
+    let step = |node: &str| {
+        format!("{HEAD}{two}[[step]]\nrun = {{ node = \"{node}\", command = [\"busybox\"] }}\n")
+            .replace("[\"x\"]", "[\"/.weft\"]")
+    };
+    let read = |text: &str| LabFile::parse("lab.toml", text, Path::new("."), Some("qemu"));
+    assert!(read(&step("m")).is_ok());
+    assert_eq!(read(&step("n1")).unwrap_err().len(), 1);
+    // One that may run anywhere would miss its program on n1.
+    let anywhere = step("m")
+        .replace("node = \"n1\"\n", "")
+        .replace("[\"/.weft\"]", "[\"busybox\"]");
+    assert_eq!(read(&anywhere).unwrap_err().len(), 1);
+}

@@ -8,6 +8,7 @@ use std::path::{Component, Path};
 /// File types of an entry's mode (inode(7)).
 const FOLDER: u32 = 0o040_000;
 const FILE: u32 = 0o100_000;
+const LINK: u32 = 0o120_000;
 /// Headers, names and contents begin at multiples of this.
 const ALIGN: usize = 4;
 
@@ -41,6 +42,16 @@ impl<W: Write> Archive<W> {
     pub(super) fn file(&mut self, path: &str, mode: u32, bytes: &[u8]) -> io::Result<()> {
         self.above(path)?;
         self.entry(&inside(path), FILE | mode, bytes)
+    }
+
+    /// A symbolic link, unless something of that name is there.
+    pub(super) fn link(&mut self, path: &str, target: &str) -> io::Result<()> {
+        self.above(path)?;
+        let name = inside(path);
+        if self.folders.insert(name.clone()) {
+            self.entry(&name, LINK | 0o777, target.as_bytes())?;
+        }
+        Ok(())
     }
 
     /// The closing entry; what it was written to.
@@ -131,12 +142,14 @@ mod tests {
         let mut archive = Archive::new(Vec::new());
         archive.folder("/dev", 0o755).unwrap();
         archive.file("/bin/weft", 0o755, b"hello").unwrap();
+        archive.link("/lib", "usr/lib").unwrap();
+        archive.link("/lib", "usr/lib").unwrap();
         let bytes = archive.finish().unwrap();
         assert_eq!(bytes.len() % ALIGN, 0);
         let text = String::from_utf8_lossy(&bytes);
         let heads = text.matches("070701").count();
-        // dev, bin, bin/weft, the closing one.
-        assert_eq!(heads, 4);
+        // dev, bin, bin/weft, lib, the closing one.
+        assert_eq!(heads, 5);
         let weft = text.find("bin/weft\0").unwrap();
         // 110 bytes of header and 9 of name, to the next multiple of 4.
         assert_eq!(&text[weft - 110..weft - 110 + 6], "070701");

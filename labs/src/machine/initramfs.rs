@@ -4,7 +4,7 @@
 //! archive is not compressed: it never leaves this machine, and unpacking would cost more than copying.
 
 use std::io::{self, BufWriter};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::cpio::Archive;
 use super::guest::PROGRAM;
@@ -99,8 +99,7 @@ fn fill(
     }
     archive.file(PROGRAM, 0o755, &std::fs::read(weft)?)?;
     for library in program::needs(weft)? {
-        let path = library.to_string_lossy();
-        archive.file(&path, 0o755, &std::fs::read(&library)?)?;
+        place_library(&mut archive, &library)?;
     }
     let mut order = String::new();
     for module in modules {
@@ -111,4 +110,17 @@ fn fill(
     }
     archive.file(&format!("{MODULES}/{ORDER}"), 0o644, order.as_bytes())?;
     archive.finish().map(drop)
+}
+
+/// Where it is here, with the links that lead there: packages have the same (`/lib` is a link to `usr/lib`).
+fn place_library(archive: &mut Archive<impl io::Write>, library: &Path) -> io::Result<()> {
+    let bytes = std::fs::read(library)?;
+    let mut top: PathBuf = library.components().take(2).collect();
+    if let Ok(target) = std::fs::read_link(&top) {
+        archive.link(&top.to_string_lossy(), &target.to_string_lossy())?;
+    }
+    top = std::fs::canonicalize(&top)?;
+    let below = library.components().skip(2);
+    let there: PathBuf = top.components().chain(below).collect();
+    archive.file(&there.to_string_lossy(), 0o755, &bytes)
 }

@@ -1,6 +1,6 @@
 //! The command line of QEMU for one machine. Pure, but for looking up where the program is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::kernel::Kernel;
 use super::protocol::{LOG_PORT, PORT};
@@ -47,6 +47,8 @@ pub(super) struct Parts<'a> {
     pub(super) cards: &'a [Card],
     /// The folder of the disk, relative to the machine's.
     pub(super) disk: Option<&'a str>,
+    /// The image of its packages.
+    pub(super) packages: Option<&'a Path>,
     pub(super) accelerator: Accelerator,
 }
 
@@ -108,6 +110,18 @@ pub(super) fn arguments(parts: &Parts<'_>) -> Vec<String> {
         );
         args.add("-device", "virtio-blk-pci,drive=disk0,write-cache=on");
     }
+    // After the disk, whose name is the first.
+    if let Some(image) = parts.packages {
+        // A comma in a value is written twice.
+        let image = image.to_string_lossy().replace(',', ",,");
+        args.add(
+            "-blockdev",
+            format!(
+                "driver=raw,node-name=packages,read-only=on,file.driver=file,file.filename={image}"
+            ),
+        );
+        args.add("-device", "virtio-blk-pci,drive=packages");
+    }
     for (number, card) in parts.cards.iter().enumerate() {
         let (local, remote, mac) = (&card.local, &card.remote, &card.mac);
         args.add(
@@ -138,8 +152,13 @@ fn kernel_line(parts: &Parts<'_>) -> String {
     } else {
         ""
     };
+    let packages = match (parts.packages, parts.disk) {
+        (None, _) => "",
+        (Some(_), None) => "weft.packages=/dev/vda ",
+        (Some(_), Some(_)) => "weft.packages=/dev/vdb ",
+    };
     format!(
-        "console=ttyS0 loglevel=4 panic=-1 {guards}rdinit={} weft.name={name} {disk}-- {}",
+        "console=ttyS0 loglevel=4 panic=-1 {guards}rdinit={} weft.name={name} {disk}{packages}-- {}",
         super::guest::PROGRAM,
         super::guest::WORD
     )
@@ -178,14 +197,16 @@ mod tests {
             cpus: 1,
             cards: &[card(0), card(1)],
             disk: Some("disk"),
+            packages: Some(Path::new("/a,b")),
             accelerator: Accelerator::Tcg,
         });
         assert!(args.iter().any(|arg| arg == "0123abcd"));
         assert_eq!(args.iter().filter(|arg| *arg == "-netdev").count(), 2);
         let line = args.iter().find(|arg| arg.starts_with("console=")).unwrap();
         assert!(
-            line.ends_with("weft.name=n1 weft.disk=/dev/vda -- lab-guest"),
+            line.ends_with("weft.name=n1 weft.disk=/dev/vda weft.packages=/dev/vdb -- lab-guest"),
             "{line}"
         );
+        assert!(args.iter().any(|arg| arg.ends_with("file.filename=/a,,b")));
     }
 }

@@ -76,6 +76,11 @@ pub(in crate::file) const NODE: &[Key] = &[
         Kind::Text,
         "A disk of a virtual machine for the node's state, e.g. 1G; without it the state ends with the machine.",
     ),
+    may(
+        "packages",
+        Kind::Texts,
+        "Packages of the distribution whose programs a virtual machine has, e.g. busybox-static; none without it.",
+    ),
 ];
 
 const DELAY: Key = may("delay", Kind::Time, "Added to each frame's way, one way.");

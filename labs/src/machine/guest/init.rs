@@ -1,5 +1,5 @@
 //! Process 1 of a machine: file systems, modules, host name, loopback. Everything is in the archive that the kernel
-//! unpacked; on a disk is the state alone.
+//! unpacked, or in an image of packages below it; on a disk is the state alone.
 
 use std::fs;
 use std::path::Path;
@@ -36,6 +36,9 @@ pub(super) fn prepare() -> anyhow::Result<()> {
     mounts()?;
     let not_loaded = load_modules().context("load modules")?;
     fs::write(NOT_LOADED, not_loaded.join("\n"))?;
+    if let Some(device) = option("weft.packages") {
+        packages(&device).context("put the packages below the root")?;
+    }
     if let Some(device) = option("weft.disk") {
         fs::create_dir_all(STATE).context(STATE)?;
         mount(
@@ -63,10 +66,61 @@ fn own_root() -> anyhow::Result<()> {
     let over = Path::new("/mnt");
     fs::create_dir_all(over)?;
     mount(Some("/"), over, NONE, MsFlags::MS_BIND, NONE)?;
+    take_root(over)
+}
+
+/// Makes the tree at this mount point the root.
+fn take_root(over: &Path) -> anyhow::Result<()> {
     chdir(over)?;
     mount(Some("."), "/", NONE, MsFlags::MS_MOVE, NONE)?;
     chroot(".")?;
     chdir("/")?;
+    Ok(())
+}
+
+/// A root in which the files of the image are too, below those of the archive; what changes is in memory.
+fn packages(device: &str) -> anyhow::Result<()> {
+    let shared = MsFlags::empty();
+    mount(
+        Some("tmpfs"),
+        "/mnt",
+        Some("tmpfs"),
+        shared,
+        Some("mode=755"),
+    )?;
+    for folder in ["image", "upper", "work", "root"] {
+        fs::create_dir(Path::new("/mnt").join(folder))?;
+    }
+    // The image is never written, so it has no journal to replay.
+    let only_read = MsFlags::MS_RDONLY;
+    mount(Some(device), "/mnt/image", Some("ext4"), only_read, NONE)
+        .with_context(|| format!("mount {device}"))?;
+    // weft first: it and its libraries are those that run the lab.
+    let layers = "lowerdir=/:/mnt/image,upperdir=/mnt/upper,workdir=/mnt/work";
+    mount(
+        Some("overlay"),
+        "/mnt/root",
+        Some("overlay"),
+        shared,
+        Some(layers),
+    )
+    .context("mount the overlay")?;
+    for place in ["/proc", "/sys", "/dev", "/run", "/tmp"] {
+        let there = format!("/mnt/root{place}");
+        mount(Some(place), there.as_str(), NONE, MsFlags::MS_MOVE, NONE)
+            .with_context(|| format!("move {place}"))?;
+    }
+    take_root(Path::new("/mnt/root"))?;
+    // Containers have overlays of their own, which may not stand on this one (Documentation/filesystems/overlayfs.rst).
+    fs::create_dir_all(STATE)?;
+    mount(
+        Some("tmpfs"),
+        STATE,
+        Some("tmpfs"),
+        shared,
+        Some("mode=700"),
+    )
+    .with_context(|| format!("mount tmpfs at {STATE}"))?;
     Ok(())
 }
 
