@@ -3,7 +3,8 @@
 //! Owns `<cache>/packages/`: one image for each set of package files, so that a newer version makes another one. An
 //! image is complete when it is there. apt resolves and fetches, as for a machine on which nothing is installed, from
 //! the same lists as the kernel: so both are of one release. Packages are unpacked and not installed: none of their
-//! scripts runs, here or in the machine. Needs no root.
+//! scripts runs, here or in the machine; only the links that they would make by `update-alternatives` are there, for
+//! programs go by them (awk, ovs-vswitchd). Needs no root.
 
 use std::fs;
 use std::io;
@@ -18,7 +19,7 @@ use crate::disk::{self, MKFS};
 use crate::error::LabError;
 
 /// What stands in the keys of images; another way of making them has another one.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 /// The folders that are links in every present distribution (file-hierarchy(7)); packages may name either.
 const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
 /// Would change folders into links when it is installed, with an interpreter for it; they are made as links here.
@@ -73,11 +74,21 @@ fn newest(packages: &[String], kept: &Path, progress: &dyn Fn(&str)) -> Result<P
     fetch(packages, beside.path())?;
     let tree = beside.path().join("tree");
     merged(&tree).map_err(told)?;
+    let mut links = Vec::new();
     for entry in fs::read_dir(archives(beside.path())).map_err(told)? {
         let file = entry.map_err(told)?.path();
         if file.extension().is_some_and(|ending| ending == "deb") {
             unpack(&file, &tree)?;
+            links.extend(alternatives(&script(&file)));
         }
+    }
+    for (link, program) in links {
+        let link = tree.join(link.trim_start_matches('/'));
+        if let Some(folder) = link.parent() {
+            fs::create_dir_all(folder).map_err(told)?;
+        }
+        // The first of several that offer the same stays.
+        let _ = symlink(program, link);
     }
     a_shell(&tree).map_err(told)?;
     let made = beside.path().join("image");
@@ -186,6 +197,36 @@ fn unpack(deb: &Path, tree: &Path) -> Result<(), String> {
     ))
 }
 
+/// What a package runs when it has been installed; nothing, if it has no such script.
+fn script(deb: &Path) -> String {
+    let mut tell = Command::new("dpkg-deb");
+    tell.arg("-I").arg(deb).arg("postinst").stdin(Stdio::null());
+    let output = run(&mut tell).map(|output| output.stdout);
+    String::from_utf8_lossy(&output.unwrap_or_default()).into_owned()
+}
+
+/// Link and program of each `update-alternatives --install LINK NAME PROGRAM PRIORITY` of a script.
+fn alternatives(script: &str) -> Vec<(String, String)> {
+    let joined = script.replace("\\\n", " ");
+    let mut found = Vec::new();
+    for line in joined
+        .lines()
+        .filter(|line| line.contains("update-alternatives"))
+    {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let options = words.iter().enumerate();
+        for (at, _) in options.filter(|(_, word)| matches!(**word, "--install" | "--slave")) {
+            if let [link, _, program, ..] = words[at + 1..]
+                && link.starts_with('/')
+                && program.starts_with('/')
+            {
+                found.push((link.to_owned(), program.to_owned()));
+            }
+        }
+    }
+    found
+}
+
 /// Debian's busybox is `sh` only by that name, and brings no link.
 fn a_shell(tree: &Path) -> io::Result<()> {
     let programs = tree.join("usr/bin");
@@ -245,6 +286,20 @@ fn run(command: &mut Command) -> Result<Output, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_links_of_alternatives_are_read_from_scripts() {
+        let script = "set -e\nupdate-alternatives --quiet --install /usr/bin/awk awk /usr/bin/mawk 5 \\\n\
+                      \t--slave /usr/bin/nawk nawk /usr/bin/mawk\nupdate-alternatives --install $X y $Z 1\n";
+        let mawk = "/usr/bin/mawk".to_owned();
+        assert_eq!(
+            alternatives(script),
+            [
+                ("/usr/bin/awk".to_owned(), mawk.clone()),
+                ("/usr/bin/nawk".to_owned(), mawk)
+            ]
+        );
+    }
 
     #[test]
     fn the_same_files_from_elsewhere_are_the_same_image() {
