@@ -6,6 +6,7 @@
 //! - `plan`: pure decisions `(documents, local state, observed, now) -> what to do`, one file a subject.
 //! - `reconcile`: applies the plans and observes again; the only writer of the node.
 //! - `api`: the gRPC service for the command line and for other agents; `client` is its other end.
+//! - `model`: what should happen to a packet, from documents alone; tests hold compiler and programs to it.
 //! - `trace`: joins observations of packets into ladders; pure.
 //!
 //! Never: detaches, deletes or renumbers anything because it lacks knowledge. A store that cannot be
@@ -16,6 +17,7 @@ mod api;
 pub mod client;
 pub mod local;
 pub mod mirror;
+pub mod model;
 pub mod node;
 pub mod plan;
 mod reconcile;

@@ -9,6 +9,7 @@
 //! - `counters`, `events`: what the programs tell.
 //! - `bpffs`, `features`: what the kernel gives.
 //! - `syscall`: bpf(2) where aya has no call for it.
+//! - `judge`: what the programs decide of one packet, for tests.
 //! - `pods`: the one place that says the abi's structs are plain bytes.
 //!
 //! Never: decides what should be in a table.
@@ -22,6 +23,8 @@ mod events;
 pub mod features;
 mod generation;
 mod hook;
+#[cfg(any(test, feature = "test-util"))]
+mod judge;
 mod pods;
 mod ports;
 mod programs;
@@ -36,6 +39,8 @@ pub use datapath::{Datapath, OpenConfig};
 pub use error::Error;
 pub use events::{EventReader, Events};
 pub use hook::Hook;
+#[cfg(any(test, feature = "test-util"))]
+pub use judge::Entry;
 pub use sync::SyncReport;
 pub use tables::Tables;
 pub use weft_ebpf_abi as abi;

@@ -22,7 +22,7 @@ use aya_ebpf::{
     macros::classifier,
     programs::TcContext,
 };
-use packet::{ETH_P_ARP, PROTO_ICMP6, Packet};
+use packet::{ETH_P_ARP, ETH_P_IPV6, PROTO_ICMP6, Packet};
 use report::Skb;
 use weft_ebpf_abi::{
     DropReason, EndpointKey, GATEWAY_MAC, NETWORK_CHAINS, PORT_HOP, Port, SteerFace, TracePoint,
@@ -98,7 +98,7 @@ fn from_endpoint(skb: Skb, p: &mut Packet, port: &Port) -> i32 {
         return report::drop(p, bad);
     }
     report::emit(p, TracePoint::FromContainer, 0);
-    if p.proto == PROTO_ICMP6 && p.icmp_type == 135 {
+    if p.ethertype == ETH_P_IPV6 && p.proto == PROTO_ICMP6 && p.icmp_type == 135 {
         return resolve::neighbour(skb, p, port, network);
     }
     if p.eth_dst[0] & 1 != 0 {

@@ -105,6 +105,13 @@ pub fn half(a: &[u8; 16], upper: bool) -> u64 {
     ])
 }
 
+/// Whether it is an IPv4 address, as the maps have it.
+#[inline(always)]
+fn is_mapped(a: &[u8; 16]) -> bool {
+    half(a, false) == 0
+        && half(a, true) & 0xffff_ffff_0000_0000u64.to_be() == 0xffff_0000_0000u64.to_be()
+}
+
 /// Reads the Ethernet header. False: too short.
 #[inline(always)]
 pub fn ethernet(skb: *mut __sk_buff, p: &mut Packet) -> bool {
@@ -153,6 +160,10 @@ pub fn internet(skb: *mut __sk_buff, p: &mut Packet) -> u32 {
             p.src[i] = ip[8 + i];
             p.dst[i] = ip[24 + i];
             i += 1;
+        }
+        // The maps write IPv4 addresses so; on the wire these are nobody's (RFC 4291 section 2.5.5.2).
+        if is_mapped(&p.src) || is_mapped(&p.dst) {
+            return DropReason::Malformed as u32;
         }
         p.proto = ip[6];
         p.l4 = ETH_LEN + 40;
@@ -268,6 +279,15 @@ fn transport(skb: *mut __sk_buff, p: &mut Packet, end: u32) -> u32 {
             return DropReason::Malformed as u32;
         }
         p.icmp_type = icmp[0];
+        // A solicitation holds its target (RFC 4861 section 7.1.1).
+        let least = l4 + 24;
+        if p.ethertype == ETH_P_IPV6
+            && p.proto == PROTO_ICMP6
+            && icmp[0] == 135
+            && (end < least || p.len < least)
+        {
+            return DropReason::Malformed as u32;
+        }
         let echo = if p.proto == PROTO_ICMP {
             icmp[0] == 8 || icmp[0] == 0
         } else {

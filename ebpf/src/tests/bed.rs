@@ -7,14 +7,12 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use aya::maps::MapData;
 use aya::maps::of_maps::HashOfMaps;
-use aya::maps::{MapData, PerCpuArray};
-use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use etherparse::PacketBuilder;
 use weft_ebpf_abi::*;
 
-use crate::pods::P;
-use crate::programs::in_object;
+use crate::judge::Entry;
 use crate::{Datapath, OpenConfig, Tables};
 
 pub const VNI: u32 = 7;
@@ -100,49 +98,13 @@ impl Bed {
         cb0: u32,
         segment: u32,
     ) -> (Decision, Vec<u8>) {
-        // struct __sk_buff: mark is the third word, ifindex the eleventh, cb begins at the thirteenth; gso_segs
-        // is at byte 164, gso_size at 176.
-        let mut context = [0u8; 192];
-        context[8..12].copy_from_slice(&mark.to_ne_bytes());
-        context[48..52].copy_from_slice(&cb0.to_ne_bytes());
-        context[40..44].copy_from_slice(&LO.to_ne_bytes());
-        if segment > 0 {
-            let segments = (packet.len() as u32).div_ceil(segment);
-            context[164..168].copy_from_slice(&segments.to_ne_bytes());
-            context[176..180].copy_from_slice(&segment.to_ne_bytes());
-        }
-        let mut out = vec![0u8; packet.len() + 256];
-        let program: &mut SchedClassifier =
-            in_object(&mut self.datapath.ebpf, name).expect("it is in the object");
-        if program.fd().is_err() {
-            program.load().expect("the verifier accepts it");
-        }
-        let result = program
-            .test_run(TestRunOptions {
-                data_in: Some(packet),
-                data_out: Some(&mut out),
-                ctx_in: Some(&context),
-                ..TestRunOptions::new()
-            })
-            .expect("the kernel runs it");
-        out.truncate(result.data_size_out as usize);
-        (self.decision(), out)
-    }
-
-    /// The one decision that any CPU wrote; then cleared.
-    fn decision(&mut self) -> Decision {
-        let map = self.datapath.map("decision").expect("in the object");
-        let mut map: PerCpuArray<&mut MapData, P<Decision>> = PerCpuArray::try_from(map).unwrap();
-        let slots = map.get(&0, 0).unwrap();
-        let found: Vec<Decision> = slots
-            .iter()
-            .map(|slot| slot.0)
-            .filter(|decision| decision.action != 0)
-            .collect();
-        assert_eq!(found.len(), 1, "one decision a packet");
-        let cleared = vec![P(Decision::default()); slots.len()];
-        map.set(0, cleared.try_into().unwrap(), 0).unwrap();
-        found[0]
+        let entry = Entry {
+            ifindex: LO,
+            mark,
+            cb0,
+            segment,
+        };
+        self.datapath.judge(name, packet, entry)
     }
 }
 

@@ -1,0 +1,83 @@
+//! What a program decides of a packet, asked of the kernel by `BPF_PROG_TEST_RUN`. For tests, here and of who
+//! fills the tables: compiler and program together are compared with a model.
+#![allow(clippy::expect_used, reason = "a test that cannot ask has failed")]
+
+use aya::maps::{MapData, PerCpuArray};
+use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
+use weft_ebpf_abi::Decision;
+
+use crate::Datapath;
+use crate::pods::P;
+use crate::programs::in_object;
+
+/// How a packet enters.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Entry {
+    /// The interface; the kernel asks that it is one of this network namespace, so tests say the loopback's, 1.
+    pub ifindex: u32,
+    /// Of `from_overlay_test`: the VNI.
+    pub mark: u32,
+    /// Of `from_overlay_test`: the outer IPv4 source, host order.
+    pub cb0: u32,
+    /// Bytes of payload of each segment that it is to be sent as; 0 = it is sent whole.
+    pub segment: u32,
+}
+
+impl Datapath {
+    /// Runs the program `name` over a frame: its decision, and the frame as it leaves.
+    ///
+    /// # Panics
+    /// The kernel does not run it, or it did not decide exactly once.
+    pub fn judge(
+        &mut self,
+        name: &'static str,
+        packet: &[u8],
+        entry: Entry,
+    ) -> (Decision, Vec<u8>) {
+        // struct __sk_buff: mark is the third word, ifindex the eleventh, cb begins at the thirteenth; gso_segs
+        // is at byte 164, gso_size at 176.
+        let mut context = [0u8; 192];
+        context[8..12].copy_from_slice(&entry.mark.to_ne_bytes());
+        context[48..52].copy_from_slice(&entry.cb0.to_ne_bytes());
+        context[40..44].copy_from_slice(&entry.ifindex.to_ne_bytes());
+        if entry.segment > 0 {
+            let segments = (packet.len() as u32).div_ceil(entry.segment);
+            context[164..168].copy_from_slice(&segments.to_ne_bytes());
+            context[176..180].copy_from_slice(&entry.segment.to_ne_bytes());
+        }
+        let mut out = vec![0u8; packet.len() + 256];
+        let program: &mut SchedClassifier =
+            in_object(&mut self.ebpf, name).expect("it is in the object");
+        if program.fd().is_err() {
+            program.load().expect("the verifier accepts it");
+        }
+        let result = program
+            .test_run(TestRunOptions {
+                data_in: Some(packet),
+                data_out: Some(&mut out),
+                ctx_in: Some(&context),
+                ..TestRunOptions::new()
+            })
+            .expect("the kernel runs it");
+        out.truncate(result.data_size_out as usize);
+        (self.decision(), out)
+    }
+
+    /// The one decision that any CPU wrote; then cleared.
+    fn decision(&mut self) -> Decision {
+        let map = self.map("decision").expect("in the object");
+        let mut map: PerCpuArray<&mut MapData, P<Decision>> =
+            PerCpuArray::try_from(map).expect("of this shape");
+        let slots = map.get(&0, 0).expect("it has a slot");
+        let found: Vec<Decision> = slots
+            .iter()
+            .map(|slot| slot.0)
+            .filter(|decision| decision.action != 0)
+            .collect();
+        assert_eq!(found.len(), 1, "one decision a packet");
+        let cleared = vec![P(Decision::default()); slots.len()];
+        let cleared = cleared.try_into().expect("one value a CPU");
+        map.set(0, cleared, 0).expect("it takes values");
+        found[0]
+    }
+}
