@@ -184,10 +184,17 @@ impl Settings {
         let words = |machine: &MachineTable| {
             let disk = machine.disk_mib.map(|size| format!(", disk {size} MiB"));
             let MachineTable {
-                memory_mib, kernel, ..
+                memory_mib,
+                kernel,
+                packages,
+                ..
             } = machine;
+            let programs = match &packages[..] {
+                [] => String::new(),
+                some => format!(", packages {}", some.join(" ")),
+            };
             format!(
-                "{memory_mib} MiB, kernel {kernel}{}",
+                "{memory_mib} MiB, kernel {kernel}{}{programs}",
                 disk.unwrap_or_default()
             )
         };
