@@ -149,7 +149,6 @@ fn commands_of_later_versions_are_unknown_not_stubs() {
         (&["image", "ls"], "image"),
         (&["chain", "rollback", "red/web-guard"], "rollback"),
         (&["trace", "why", "red/a", "red/b"], "why"),
-        (&["lab", "graph", "x"], "graph"),
     ] {
         weft(line).refused(2, &["unrecognized subcommand", word]);
     }
