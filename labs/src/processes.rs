@@ -28,13 +28,7 @@ impl Process {
     /// The process of that number now, unless it has ended.
     pub(crate) fn of(pid: i32) -> Option<Process> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The second field may hold anything, but ends at the last ')'.
-        let fields: Vec<&str> = stat[stat.rfind(')')? + 1..].split_whitespace().collect();
-        // A zombie holds nothing any more; its parent reaps it when it likes.
-        if matches!(*fields.first()?, "Z" | "X") {
-            return None;
-        }
-        let start = fields.get(19)?.parse().ok()?;
+        let start = started(&stat)?;
         Some(Process { pid, start })
     }
 
@@ -62,6 +56,20 @@ impl Process {
             let _ = kill(Pid::from_raw(self.pid), signal);
         }
     }
+}
+
+/// The start time in a line of /proc/PID/stat, unless the process has ended. A zombie holds nothing any more, and its
+/// parent reaps it when it likes; but the first thread of a killed process is one already while others still end, and
+/// with them its files and locks are open.
+fn started(stat: &str) -> Option<u64> {
+    // The second field may hold anything, but ends at the last ')'.
+    let fields: Vec<&str> = stat[stat.rfind(')')? + 1..].split_whitespace().collect();
+    let state = *fields.first()?;
+    let threads: u32 = fields.get(17)?.parse().ok()?;
+    if state == "X" || (state == "Z" && threads <= 1) {
+        return None;
+    }
+    fields.get(19)?.parse().ok()
 }
 
 /// All processes that carry `id` as an argument of their command line.
@@ -170,5 +178,18 @@ mod tests {
         let (ended, left) = end_all(&mark, deadline);
         assert_eq!((ended, left), (1, Vec::new()));
         child.wait().unwrap();
+    }
+
+    fn stat(state: char, threads: u32) -> String {
+        format!("7 (a ) Z) {state} 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 {threads} 0 4711 0 0")
+    }
+
+    #[test]
+    fn a_process_has_ended_when_its_last_thread_has() {
+        assert_eq!(started(&stat('S', 9)), Some(4711));
+        assert_eq!(started(&stat('Z', 9)), Some(4711));
+        assert_eq!(started(&stat('Z', 1)), None);
+        assert_eq!(started(&stat('X', 1)), None);
+        assert_eq!(started("7 (cut"), None);
     }
 }
