@@ -161,18 +161,18 @@ fn vnis_of(capture: &[u8], from: [u8; 4], to: [u8; 4]) -> Vec<u32> {
     found
 }
 
-fn contains(bytes: &[u8], words: &[u8]) -> bool {
+pub fn contains(bytes: &[u8], words: &[u8]) -> bool {
     bytes.windows(words.len()).any(|window| window == words)
 }
 
 /// A running tcpdump.
-struct Capture {
+pub struct Capture {
     file: PathBuf,
     child: Child,
 }
 
 impl Capture {
-    fn start(
+    pub fn start(
         folder: &Path,
         name: &str,
         command: impl Fn(&[&str]) -> std::process::Command,
@@ -204,12 +204,12 @@ impl Capture {
         std::fs::read(&self.file).unwrap_or_default()
     }
 
-    fn holds(&self, words: &[u8]) -> bool {
+    pub fn holds(&self, words: &[u8]) -> bool {
         contains(&self.bytes(), words)
     }
 
     /// Ends it: all that was captured.
-    fn stop(mut self) -> Vec<u8> {
+    pub fn stop(mut self) -> Vec<u8> {
         let path = self.file.to_string_lossy().into_owned();
         for process in machine::processes() {
             if process.args[0].ends_with("tcpdump") && process.args.contains(&path) {

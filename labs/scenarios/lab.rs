@@ -212,7 +212,7 @@ impl Lab {
         let args = machine::args(pid).expect("the agent's arguments");
         machine::signal(pid, "KILL");
         wait_until("the agent is gone", UP_WITHIN, || {
-            self.agent(node).is_none().then_some(())
+            machine::has_ended(pid).then_some(())
         });
         args
     }

@@ -43,6 +43,12 @@ fn is_zombie(pid: i32) -> bool {
         .unwrap_or(true)
 }
 
+/// Whether the process has ended with all its threads: its first one may be a zombie while another still holds files.
+pub fn has_ended(pid: i32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    threads <= 1 && is_zombie(pid)
+}
+
 /// The command line of a process.
 pub fn args(pid: i32) -> Option<Vec<String>> {
     let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;

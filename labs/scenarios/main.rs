@@ -6,6 +6,7 @@
 mod lab;
 mod machine;
 
+mod attack;
 mod back;
 mod bulk;
 mod converge;

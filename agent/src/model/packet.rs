@@ -82,7 +82,7 @@ impl<'a> Frame<'a> {
 
     pub fn internet(&self) -> Result<Internet<'a>, DropReason> {
         let packet = match self.kind {
-            0x0800 => self.v4().ok_or(DropReason::Malformed)?,
+            0x0800 => self.v4()?,
             0x86dd => self.v6()?,
             _ => return Err(DropReason::UnsupportedProtocol),
         };
@@ -106,20 +106,27 @@ impl<'a> Frame<'a> {
     }
 
     /// RFC 791 section 3.1. What follows the total length is padding; total length zero: as long as the frame.
-    fn v4(&self) -> Option<Internet<'a>> {
-        let head: [u8; 20] = array(self.body, 0)?;
+    fn v4(&self) -> Result<Internet<'a>, DropReason> {
+        let bad = DropReason::Malformed;
+        let head: [u8; 20] = array(self.body, 0).ok_or(bad)?;
         let (version, words) = (head[0] >> 4, head[0] & 15);
         let length = usize::from(words) * 4;
-        let total = usize::from(two(&head, 2)?);
+        let total = usize::from(two(&head, 2).ok_or(bad)?);
+        let offset = two(&head, 6).ok_or(bad)? & 0x1fff;
         if version != 4 || length < 20 || (total != 0 && total < length) {
-            return None;
+            return Err(bad);
         }
-        Some(Internet {
-            source: IpAddr::V4(Ipv4Addr::from(array::<4>(&head, 12)?)),
-            destination: IpAddr::V4(Ipv4Addr::from(array::<4>(&head, 16)?)),
+        if overwrites(head[9], offset) {
+            return Err(bad);
+        }
+        check_options(self.body.get(20..).unwrap_or_default(), length - 20)?;
+        let address = |at| Some(IpAddr::V4(Ipv4Addr::from(array::<4>(&head, at)?)));
+        Ok(Internet {
+            source: address(12).ok_or(bad)?,
+            destination: address(16).ok_or(bad)?,
             bytes: self.bytes(),
             protocol: head[9],
-            later: two(&head, 6)? & 0x1fff != 0,
+            later: offset != 0,
             extended: false,
             transport: within(self.body, length, total),
         })
@@ -159,6 +166,10 @@ impl<'a> Frame<'a> {
                 return Ok((kind, at, false));
             }
             let head: [u8; 8] = array(self.body, at).ok_or(DropReason::Malformed)?;
+            // Of type 0, by which a sender names its route (RFC 5095).
+            if kind == 43 && head[2] == 0 {
+                return Err(DropReason::SourceRoute);
+            }
             let units = usize::from(head[1]);
             at += match kind {
                 44 => 8,
@@ -173,7 +184,12 @@ impl<'a> Frame<'a> {
                 return Err(DropReason::Frag);
             }
             if later {
-                return Ok((kind, at, true));
+                let bad = overwrites(kind, offset);
+                return if bad {
+                    Err(DropReason::Malformed)
+                } else {
+                    Ok((kind, at, true))
+                };
             }
         }
         if extension(kind) {
@@ -181,6 +197,31 @@ impl<'a> Frame<'a> {
         }
         Ok((kind, at, false))
     }
+}
+
+/// Whether a fragment that begins so many times eight bytes in writes over the ports of the first (RFC 3128).
+fn overwrites(protocol: u8, offset: u16) -> bool {
+    protocol == 6 && offset == 1
+}
+
+/// The options in the first `length` bytes: well formed, and none that names a route (RFC 791 section 3.1).
+fn check_options(bytes: &[u8], length: usize) -> Result<(), DropReason> {
+    let mut rest = bytes;
+    let mut left = length;
+    while left > 0 {
+        let size = match *rest.first().ok_or(DropReason::Malformed)? {
+            0 => return Ok(()),
+            1 => 1,
+            131 | 137 => return Err(DropReason::SourceRoute),
+            _ => match *rest.get(1).ok_or(DropReason::Malformed)? {
+                0 | 1 => return Err(DropReason::Malformed),
+                told => usize::from(told),
+            },
+        };
+        left = left.checked_sub(size).ok_or(DropReason::Malformed)?;
+        rest = rest.get(size..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// What the packet has from `at` on; its own length bounds it where it gives one.

@@ -8,7 +8,7 @@ pub enum DropReason {
     UnknownPort = 1,
     /// The frame is shorter than its headers say.
     Malformed = 2,
-    /// Not IPv4, IPv6 or ARP.
+    /// Not IPv4, IPv6 or ARP, or within a VLAN's tag.
     UnsupportedProtocol = 3,
     /// The source MAC is not the endpoint's.
     SpoofedMac = 4,
@@ -48,11 +48,13 @@ pub enum DropReason {
     NoVtep = 21,
     /// The destination MAC is not the gateway's.
     ForeignMac = 22,
+    /// The packet says by whom it wants to go (RFC 791 section 3.1, RFC 5095).
+    SourceRoute = 23,
 }
 
 impl DropReason {
     /// Every reason, in the order of the numbers.
-    pub const ALL: [DropReason; 22] = [
+    pub const ALL: [DropReason; 23] = [
         Self::UnknownPort,
         Self::Malformed,
         Self::UnsupportedProtocol,
@@ -75,6 +77,7 @@ impl DropReason {
         Self::GatewayService,
         Self::NoVtep,
         Self::ForeignMac,
+        Self::SourceRoute,
     ];
 
     /// Size of the per-CPU counter array (index = number; 0 is unused, the rest is room to grow).
@@ -105,6 +108,7 @@ impl DropReason {
             Self::GatewayService => "gateway_service",
             Self::NoVtep => "no_vtep",
             Self::ForeignMac => "foreign_mac",
+            Self::SourceRoute => "source_route",
         }
     }
 

@@ -8,6 +8,7 @@ pub const ETH_LEN: u32 = 14;
 pub const ETH_P_IP: u16 = 0x0800;
 pub const ETH_P_IPV6: u16 = 0x86dd;
 pub const ETH_P_ARP: u16 = 0x0806;
+const ETH_P_8021Q: u16 = 0x8100;
 pub const PROTO_ICMP: u8 = 1;
 pub const PROTO_TCP: u8 = 6;
 pub const PROTO_UDP: u8 = 17;
@@ -112,7 +113,8 @@ fn is_mapped(a: &[u8; 16]) -> bool {
         && half(a, true) & 0xffff_ffff_0000_0000u64.to_be() == 0xffff_0000_0000u64.to_be()
 }
 
-/// Reads the Ethernet header. False: too short.
+/// Reads the Ethernet header. False: too short. The kernel takes a VLAN's tag off before programs run, and would put it
+/// back behind them; the frame is of the kind that it was on the wire.
 #[inline(always)]
 pub fn ethernet(skb: *mut __sk_buff, p: &mut Packet) -> bool {
     let mut eth = [0u8; 14];
@@ -121,7 +123,13 @@ pub fn ethernet(skb: *mut __sk_buff, p: &mut Packet) -> bool {
     }
     p.eth_dst = [eth[0], eth[1], eth[2], eth[3], eth[4], eth[5]];
     p.eth_src = [eth[6], eth[7], eth[8], eth[9], eth[10], eth[11]];
-    p.ethertype = be16(&eth, 12);
+    // SAFETY: a field of the program's own context.
+    let tagged = unsafe { (*skb).vlan_present } != 0;
+    p.ethertype = if tagged {
+        ETH_P_8021Q
+    } else {
+        be16(&eth, 12)
+    };
     true
 }
 
@@ -148,6 +156,15 @@ pub fn internet(skb: *mut __sk_buff, p: &mut Packet) -> u32 {
         p.first_fragment = (fragment & 0x3fff == 0x2000) as u8;
         p.fragment_id = p.ip_id as u32;
         p.l4 = ETH_LEN + ihl;
+        if p.proto == PROTO_TCP && fragment & 0x1fff == OVER_PORTS {
+            return DropReason::Malformed as u32;
+        }
+        if ihl > 20 {
+            let bad = options(skb, ihl);
+            if bad != 0 {
+                return bad;
+            }
+        }
         // Zero: longer than 64 KiB, which local segmentation offload makes.
         end = if total == 0 { p.len } else { ETH_LEN + total };
     } else if p.ethertype == ETH_P_IPV6 {
@@ -187,6 +204,42 @@ pub fn internet(skb: *mut __sk_buff, p: &mut Packet) -> u32 {
     0
 }
 
+/// The offset, in units of 8 bytes, of a TCP fragment that writes over what the first one told (RFC 3128).
+const OVER_PORTS: u16 = 1;
+
+/// Walks the options of an IPv4 header of `ihl` bytes (RFC 791 section 3.1). 0, or a [`DropReason`] as a number.
+#[inline(never)]
+fn options(skb: *mut __sk_buff, ihl: u32) -> u32 {
+    let mut at = 20;
+    let mut passed = 0;
+    // An option is one byte at least.
+    while passed < 40 {
+        if at >= ihl {
+            return 0;
+        }
+        let mut kind = [0u8; 1];
+        if !load(skb, ETH_LEN + at, &mut kind) {
+            return DropReason::Malformed as u32;
+        }
+        if kind[0] == 0 {
+            return 0;
+        }
+        if kind[0] == 131 || kind[0] == 137 {
+            return DropReason::SourceRoute as u32;
+        }
+        let mut length = [1u8; 1];
+        if kind[0] != 1 && (!load(skb, ETH_LEN + at + 1, &mut length) || length[0] < 2) {
+            return DropReason::Malformed as u32;
+        }
+        at += length[0] as u32;
+        if at > ihl {
+            return DropReason::Malformed as u32;
+        }
+        passed += 1;
+    }
+    0
+}
+
 /// Extension headers that are walked; more are refused, so that none hides the transport from a chain.
 const EXTENSIONS_MAX: u32 = 6;
 
@@ -209,6 +262,9 @@ fn extensions(skb: *mut __sk_buff, p: &mut Packet) -> u32 {
             return DropReason::Malformed as u32;
         }
         let length = header[1] as u32;
+        if p.proto == 43 && header[2] == 0 {
+            return DropReason::SourceRoute as u32;
+        }
         if p.proto == 44 {
             let fragment = be16(&header, 2);
             p.later_fragment = (fragment & 0xfff8 != 0) as u8;
@@ -225,6 +281,8 @@ fn extensions(skb: *mut __sk_buff, p: &mut Packet) -> u32 {
             // What the fragment header names must be the transport, or nobody can tell which it is.
             return if is_extension(p.proto) {
                 DropReason::Frag as u32
+            } else if p.proto == PROTO_TCP && be16(&header, 2) >> 3 == OVER_PORTS {
+                DropReason::Malformed as u32
             } else {
                 0
             };

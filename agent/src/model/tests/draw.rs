@@ -178,33 +178,63 @@ fn length(truth: usize) -> impl Strategy<Value = u16> {
     prop_oneof![12 => Just(truth), 1 => 0..80u16, 1 => Just(0)]
 }
 
+/// Options of IPv4: kinds, each with a length that is mostly the truth.
+fn options() -> impl Strategy<Value = Vec<u8>> {
+    let kind = prop_oneof![3 => Just(1u8), 3 => Just(7), 1 => Just(131), 1 => Just(137), 1 => Just(0), 1 => any::<u8>()];
+    let one = (
+        kind,
+        2..6usize,
+        prop_oneof![9 => Just(0u8), 1 => any::<u8>()],
+    );
+    let one = one.prop_map(|(kind, size, lie)| {
+        let mut bytes = vec![kind];
+        if kind > 1 {
+            bytes.resize(size, 4);
+            bytes[1] = if lie == 0 { size as u8 } else { lie };
+        }
+        bytes
+    });
+    prop::collection::vec(one, 0..12).prop_map(|all| all.concat())
+}
+
 fn internet4() -> impl Strategy<Value = Vec<u8>> {
     let source = prop_oneof![12 => Just(v4(0)), 1 => target4()];
     let words = prop_oneof![12 => Just(5u8), 1 => 0..16u8];
     let fragment = prop_oneof![12 => Just(0x4000u16), 1 => Just(0x2000), 1 => any::<u16>()];
-    (source, target4(), words, fragment, protocol(), payload()).prop_flat_map(
-        |(source, target, words, fragment, protocol, payload)| {
-            let options = usize::from(words.max(5) - 5) * 4;
-            length(20 + options + payload.len()).prop_map(move |total| {
-                let mut ip = vec![0x40 | words, 0];
-                ip.extend(total.to_be_bytes());
-                ip.extend([0, 1]);
-                ip.extend(fragment.to_be_bytes());
-                ip.extend([64, protocol, 0, 0]);
-                ip.extend(source.octets());
-                ip.extend(target.octets());
-                ip.resize(20 + options, 0);
-                ip.extend(&payload);
-                ip
-            })
-        },
+    (
+        source,
+        target4(),
+        words,
+        fragment,
+        protocol(),
+        options(),
+        payload(),
     )
+        .prop_flat_map(
+            |(source, target, words, fragment, protocol, mut said, payload)| {
+                let options = usize::from(words.max(5) - 5) * 4;
+                said.resize(options, 0);
+                length(20 + options + payload.len()).prop_map(move |total| {
+                    let mut ip = vec![0x40 | words, 0];
+                    ip.extend(total.to_be_bytes());
+                    ip.extend([0, 1]);
+                    ip.extend(fragment.to_be_bytes());
+                    ip.extend([64, protocol, 0, 0]);
+                    ip.extend(source.octets());
+                    ip.extend(target.octets());
+                    ip.extend(&said);
+                    ip.extend(&payload);
+                    ip
+                })
+            },
+        )
 }
 
 /// Extension headers before the transport, the first's kind in front of each.
 fn extensions() -> impl Strategy<Value = Vec<(u8, Vec<u8>)>> {
     let kind = prop_oneof![Just(0u8), Just(43), Just(44), Just(51), Just(60)];
-    let one = (kind, 0..3u8, any::<bool>(), any::<u8>()).prop_map(|(kind, units, first, low)| {
+    let drawn = (kind, 0..3u8, any::<bool>(), any::<u8>(), 0..3u8);
+    let one = drawn.prop_map(|(kind, units, first, low, kinds)| {
         let (units, size) = match kind {
             44 => (0, 8),
             51 => (units * 2, (usize::from(units) * 2 + 2) * 4),
@@ -212,6 +242,8 @@ fn extensions() -> impl Strategy<Value = Vec<(u8, Vec<u8>)>> {
         };
         let mut header = vec![0; size];
         header[1] = units;
+        // Of a routing header the type; what a fragment's offset begins with.
+        header[2] = if kind == 43 { kinds } else { 0 };
         header[3] = if first { low & 7 } else { low };
         (kind, header)
     });
