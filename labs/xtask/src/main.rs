@@ -74,6 +74,8 @@ fn main() -> ExitCode {
 
 /// The repository's folder.
 fn root() -> PathBuf {
-    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    // Of this run, if cargo runs it: two clones may share a target folder, and so this program.
+    let here = std::env::var_os("CARGO_MANIFEST_DIR");
+    let here = here.map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     here.ancestors().nth(2).map_or(here.clone(), PathBuf::from)
 }
