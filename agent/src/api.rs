@@ -29,7 +29,7 @@ use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
-pub use shared::{Parts, Report, Shared, SharedDatapath};
+pub use shared::{Parts, Repair, Report, Shared, SharedDatapath};
 pub use tracer::Tracer;
 
 use crate::node::NodeError;

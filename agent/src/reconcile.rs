@@ -7,16 +7,16 @@
 //!
 //! Never: acts before the first full read of the documents.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use weft_overlay::link::Netlink;
 use weft_overlay::{ContainerRef, NodeId, PortId};
 use weft_runtime::Runtime;
 
-use crate::api::{Report, Shared, SharedDatapath};
+use crate::api::{Repair, Report, Shared, SharedDatapath};
 use crate::local::{LocalFile, LocalState};
 use crate::mirror::{Mirror, State};
 use crate::plan::containers::Observed;
@@ -27,6 +27,7 @@ mod containers;
 mod datapath;
 mod documents;
 mod interfaces;
+mod repairs;
 
 pub(crate) use containers::runtime_id;
 
@@ -73,6 +74,12 @@ pub struct Reconciler {
     problems: BTreeMap<String, String>,
     /// Problems of the pass before: each is logged once, not every second.
     told: BTreeMap<String, String>,
+    /// What somebody had taken away, latest last.
+    repairs: VecDeque<Repair>,
+    /// When the insides of containers were looked at.
+    inspected: Option<Instant>,
+    /// The tables of the pass before.
+    wanted: Option<weft_ebpf::Tables>,
     ready: bool,
     /// Set by a step of this pass that another pass should follow at once.
     again: bool,
@@ -117,6 +124,9 @@ impl Reconciler {
             chains: chains::ChainMemory::default(),
             problems: BTreeMap::new(),
             told: BTreeMap::new(),
+            repairs: VecDeque::new(),
+            inspected: None,
+            wanted: None,
             ready: false,
             again: false,
             store_failed: false,
@@ -203,11 +213,13 @@ impl Reconciler {
         let told = Report {
             ready: self.ready,
             problems: self.problems.clone(),
+            repairs: self.repairs.iter().cloned().collect(),
             local: Arc::new(self.file.get().clone()),
         };
         self.report.send_if_modified(|last| {
             let differs = last.ready != told.ready
                 || last.problems != told.problems
+                || last.repairs != told.repairs
                 || *last.local != *told.local;
             if differs {
                 *last = told;

@@ -140,6 +140,40 @@ impl Datapath {
         self.generation.remove_others()
     }
 
+    /// Puts back what somebody removed of the pins by which the next run finds all this; what that was.
+    ///
+    /// # Errors
+    /// The kernel refuses a pin.
+    pub fn repin(&mut self) -> Result<Vec<String>, Error> {
+        let mut lost = Vec::new();
+        self.generation.make()?;
+        let maps = self.generation.maps();
+        for name in MAPS {
+            let pin = maps.join(name);
+            if pin.exists() {
+                continue;
+            }
+            let pinned = self.map(name)?.pin(&pin);
+            pinned.map_err(|source| Error::Pin {
+                program: name.into(),
+                action: "pinning its map",
+                source: std::io::Error::other(source),
+            })?;
+            lost.push(format!("pin of map {name}"));
+        }
+        let programs = self.programs.repin(&self.generation.programs())?;
+        lost.extend(
+            programs
+                .into_iter()
+                .map(|name| format!("pin of program {name}")),
+        );
+        if self.active && !self.generation.is_active() {
+            self.generation.activate()?;
+            lost.push("link to the active generation".to_owned());
+        }
+        Ok(lost)
+    }
+
     /// Whether maps of an earlier run were taken over.
     pub fn taken_over(&self) -> bool {
         self.taken_over

@@ -55,6 +55,11 @@ impl Generation {
         fs::rename(&new, &link).map_err(failed(&link, "replacing the link"))
     }
 
+    /// Whether a start would find this one.
+    pub(crate) fn is_active(&self) -> bool {
+        Generation::active(&self.root).is_some_and(|active| active == *self)
+    }
+
     /// Removes every other one. Programs that are still attached somewhere keep their maps.
     pub(crate) fn remove_others(&self) -> Result<(), Error> {
         remove_all_but(&self.root, Some(self))

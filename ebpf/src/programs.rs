@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hasher};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
 use aya::programs::{ProgramError, SchedClassifier};
@@ -29,15 +29,30 @@ impl Programs {
     /// Finds the programs at `pins`, or loads and pins them. `pins` lies beside the pins of the maps that
     /// `ebpf` uses, and is made and removed with them.
     pub(crate) fn load(ebpf: &mut Ebpf, pins: &Path) -> Result<Programs, Error> {
-        let mut hasher = DefaultHasher::new();
-        hasher.write(OBJECT);
-        let object = hasher.finish();
         let mut programs = BTreeMap::new();
         for name in [FROM_CONTAINER, FROM_OVERLAY] {
-            let pin = pins.join(format!("{name}-{object:016x}"));
-            programs.insert(name, load(ebpf, name, &pin)?);
+            programs.insert(name, load(ebpf, name, &pin_of(pins, name))?);
         }
         Ok(Programs(programs))
+    }
+
+    /// Pins again those whose pins are gone; which they were.
+    pub(crate) fn repin(&mut self, pins: &Path) -> Result<Vec<&'static str>, Error> {
+        let mut lost = Vec::new();
+        for (name, loaded) in &mut self.0 {
+            let pin = pin_of(pins, name);
+            if pin.exists() {
+                continue;
+            }
+            let pinned = loaded.program.pin(&pin);
+            pinned.map_err(|source| Error::Pin {
+                program: (*name).into(),
+                action: "pinning",
+                source: std::io::Error::other(source),
+            })?;
+            lost.push(*name);
+        }
+        Ok(lost)
     }
 
     /// The kernel's id of a program.
@@ -52,6 +67,12 @@ impl Programs {
         })?;
         Ok(&mut loaded.program)
     }
+}
+
+fn pin_of(pins: &Path, name: &str) -> PathBuf {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(OBJECT);
+    pins.join(format!("{name}-{:016x}", hasher.finish()))
 }
 
 /// The program of this name in the object.

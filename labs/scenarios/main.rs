@@ -26,6 +26,7 @@ mod outage;
 mod packages;
 mod power;
 mod refused;
+mod repair;
 mod six;
 mod standstill;
 mod steps;

@@ -265,5 +265,11 @@ pub fn status(shared: &Shared) -> StatusReply {
         revision: state.map_or(0, |s| s.revision.unsigned_abs()),
         problems,
         nodes,
+        repairs: report.repairs.into_iter().map(repair).collect(),
     }
+}
+
+fn repair(one: super::shared::Repair) -> crate::proto::Repair {
+    let super::shared::Repair { at, subject, lost } = one;
+    crate::proto::Repair { at, subject, lost }
 }

@@ -65,8 +65,21 @@ pub struct Report {
     pub ready: bool,
     /// What could not be done, by subject.
     pub problems: BTreeMap<String, String>,
+    /// What was put back, latest last.
+    pub repairs: Vec<Repair>,
     /// The node's memory.
     pub local: Arc<LocalState>,
+}
+
+/// Something that somebody had taken away, and that was put back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repair {
+    /// When, Unix ms.
+    pub at: u64,
+    /// Of what.
+    pub subject: String,
+    /// What was gone.
+    pub lost: String,
 }
 
 /// What every request can reach.

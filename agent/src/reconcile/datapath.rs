@@ -46,12 +46,16 @@ impl Reconciler {
             filled.and_then(|report| datapath.activate(&report).map(|()| report))
         };
         match synced {
-            Ok(report) => tracing::trace!(?report, "tables are in the kernel"),
+            Ok(report) => {
+                tracing::trace!(?report, "tables are in the kernel");
+                self.repaired_tables(wanted, &report);
+            }
             Err(error) => {
                 self.problem("datapath", chain_of(&error));
                 return false;
             }
         }
+        self.repair_pins();
         self.attach(&ifindexes);
         self.keep_overlay(&links).await;
         true
@@ -72,9 +76,12 @@ impl Reconciler {
     /// Programs on every port; pins of devices that are gone away.
     fn attach(&mut self, ifindexes: &BTreeMap<PortId, u32>) {
         let attached = self.datapath.lock().attached();
-        self.attached.clear();
+        let before = std::mem::take(&mut self.attached);
         for (port, ifindex) in ifindexes {
             let there = attached.contains(ifindex);
+            if !there && before.contains(port) {
+                self.repaired(format!("port {port}"), "its program");
+            }
             let result = if there {
                 Ok(())
             } else {
@@ -93,14 +100,16 @@ impl Reconciler {
 
     /// The VXLAN device is there and carries its program; one that somebody deleted is made anew.
     async fn keep_overlay(&mut self, links: &[LinkInfo]) {
-        let index = links
-            .iter()
-            .find(|l| l.name == overlay_device::NAME)
-            .map(|l| l.index);
+        let device = links.iter().find(|l| l.name == overlay_device::NAME);
         let attached = self.datapath.lock().attached();
-        if index.is_some_and(|i| i == self.overlay && attached.contains(&i)) {
-            return;
-        }
+        let lost = match device {
+            Some(link) if link.index == self.overlay && !attached.contains(&link.index) => {
+                "its program"
+            }
+            Some(link) if link.index == self.overlay && link.up => return,
+            Some(link) if link.index == self.overlay => "its being up",
+            _ => "the device",
+        };
         let config = &self.shared.config;
         let made = overlay_device::ensure(config, &self.netlink, self.underlay_mtu).await;
         let result = made.and_then(|index| {
@@ -113,7 +122,10 @@ impl Reconciler {
             Ok(index)
         });
         match result {
-            Ok(index) => self.overlay = index,
+            Ok(index) => {
+                self.overlay = index;
+                self.repaired(format!("VXLAN device {}", overlay_device::NAME), lost);
+            }
             Err(error) => self.problem(error.subject, error.cause),
         }
     }

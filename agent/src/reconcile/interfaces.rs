@@ -20,15 +20,18 @@ impl Reconciler {
         state: &State,
         observed: &BTreeMap<ContainerRef, Observed>,
     ) {
-        let present: BTreeSet<String> = match self.netlink.links().await {
-            Ok(links) => links.into_iter().map(|l| l.name).collect(),
+        let links = match self.netlink.links().await {
+            Ok(links) => links,
             Err(error) => return self.problem("links", error),
         };
+        self.repair_containers(state, observed, &links).await;
+        let present: BTreeSet<String> = links.into_iter().map(|l| l.name).collect();
         for (container, seen) in observed {
             let interfaces = self.interfaces_of(container);
             let lacks = interfaces.iter().any(|i| !present.contains(&i.host_name()));
-            let fresh = *seen == Observed::Created && !self.plumbed.contains(container);
-            if matches!(seen, Observed::Exited(_)) || !(lacks || fresh) {
+            // One that runs is looked at with all it has; see `repairs`.
+            let fresh = lacks || !self.plumbed.contains(container);
+            if *seen != Observed::Created || !fresh {
                 continue;
             }
             match self.plumb(state, container, &interfaces).await {
@@ -40,7 +43,7 @@ impl Reconciler {
         }
     }
 
-    async fn plumb(
+    pub(super) async fn plumb(
         &self,
         state: &State,
         container: &ContainerRef,
@@ -71,18 +74,13 @@ impl Reconciler {
         first: bool,
     ) -> Result<(), String> {
         let refused = |e: LinkError| format!("{e}; {}", e.help());
-        let mtu = u32::from(network_mtu(
-            network,
-            self.underlay_mtu,
-            self.shared.config.advertise,
-        ));
-        let name = interface.interface.to_string();
+        let net = self.inside_of(interface, network, first);
         let pair = VethSpec {
             name: interface.host_name(),
             mac: None,
-            peer_name: name.clone(),
+            peer_name: net.interface.clone(),
             peer_mac: Some(interface.mac),
-            mtu,
+            mtu: net.mtu,
         };
         let ifindex = self
             .netlink
@@ -90,21 +88,29 @@ impl Reconciler {
             .await
             .map_err(refused)?;
         self.netlink.quiet(&pair.name).await.map_err(refused)?;
-        let net = if interface.hop {
-            ContainerNet::hop(name, interface.mac, mtu)
-        } else {
-            ContainerNet::ordinary(
-                name,
-                interface.mac,
-                mtu,
-                interface.addresses.clone(),
-                network,
-                first,
-            )
-        };
         configure_container(inside, &net).await.map_err(refused)?;
         let attached = self.datapath.lock().attach_port(ifindex);
         attached.map_err(|e| format!("{}; {}", chain_of(&e), e.help()))?;
         self.netlink.set_up(&pair.name).await.map_err(refused)
+    }
+
+    /// What the container's end of an interface is to be.
+    pub(super) fn inside_of(
+        &self,
+        interface: &LocalInterface,
+        network: &NetworkSpec,
+        first: bool,
+    ) -> ContainerNet {
+        let mtu = u32::from(network_mtu(
+            network,
+            self.underlay_mtu,
+            self.shared.config.advertise,
+        ));
+        let (name, mac) = (interface.interface.to_string(), interface.mac);
+        if interface.hop {
+            return ContainerNet::hop(name, mac, mtu);
+        }
+        let addresses = interface.addresses.clone();
+        ContainerNet::ordinary(name, mac, mtu, addresses, network, first)
     }
 }

@@ -1,7 +1,9 @@
 //! `weft status`: the node that was asked, and the cluster as it sees it.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use serde_json::json;
-use weft_agent::proto::{NodeState, StatusReply};
+use weft_agent::proto::{NodeState, Repair, StatusReply};
 
 use crate::connect::with_agent;
 use crate::fail::Done;
@@ -57,11 +59,16 @@ fn node_json(node: &NodeState) -> serde_json::Value {
     })
 }
 
+fn repair_json(repair: &Repair) -> serde_json::Value {
+    json!({ "at": repair.at, "subject": repair.subject, "lost": repair.lost })
+}
+
 fn as_json(status: &StatusReply) -> serde_json::Value {
     json!({
         "node": status.node, "node_id": status.node_id, "version": status.version,
         "ready": status.ready, "store_error": status.store_error, "revision": status.revision,
         "problems": status.problems, "nodes": status.nodes.iter().map(node_json).collect::<Vec<_>>(),
+        "repairs": status.repairs.iter().map(repair_json).collect::<Vec<_>>(),
     })
 }
 
@@ -81,6 +88,11 @@ fn print(status: &StatusReply) {
     }
     for problem in &status.problems {
         println!("problem: {problem}");
+    }
+    for repair in &status.repairs {
+        let ago = SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_millis(repair.at));
+        let ago = ago.unwrap_or_default().as_secs();
+        println!("put back {ago} s ago: {}: {}", repair.subject, repair.lost);
     }
     println!();
     nodes(false, &status.nodes);

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 
 use ipnet::IpNet;
 
-use super::{ContainerNet, LinkError, Netlink, Route, sysctl};
+use super::{AddressInfo, ContainerNet, LinkError, LinkInfo, Netlink, Route, sysctl};
 
 /// Sets up one interface of a container, which `ensure_veth` put into `netns`: what is missing is
 /// added, addresses and IPv6 that do not belong are removed. A hop's interface gets no addresses, no
@@ -32,6 +32,59 @@ pub async fn configure_container(netns: impl AsFd, net: &ContainerNet) -> Result
         inside.replace_route(&route).await?;
     }
     Ok(())
+}
+
+/// What an interface that was set up lacks now, in words: `address 10.10.0.7/32`. Routes that somebody replaced by
+/// others to the same destination are the container's own affair.
+pub async fn missing_inside(
+    netns: impl AsFd,
+    nets: &[ContainerNet],
+) -> Result<Vec<String>, LinkError> {
+    let inside = Netlink::in_netns(netns)?;
+    let (links, addresses) = (inside.links().await?, inside.addresses().await?);
+    let routes = inside.routes().await?;
+    let lacks = nets
+        .iter()
+        .flat_map(|net| missing(net, &links, &addresses, &routes));
+    Ok(lacks.collect())
+}
+
+fn missing(
+    net: &ContainerNet,
+    links: &[LinkInfo],
+    addresses: &[AddressInfo],
+    present: &[Route],
+) -> Vec<String> {
+    let name = net.interface.as_str();
+    let Some(link) = links.iter().find(|link| link.name == name) else {
+        return vec![format!("device {name}")];
+    };
+    let mut lacks = Vec::new();
+    if !link.up {
+        lacks.push(format!("device {name} up"));
+    }
+    if link.mac != Some(net.mac) {
+        lacks.push(format!("device {name} with its MAC address {}", net.mac));
+    }
+    if link.mtu != net.mtu {
+        lacks.push(format!("device {name} with its MTU {}", net.mtu));
+    }
+    for address in &net.addresses {
+        let own = IpNet::from(*address);
+        if !addresses
+            .iter()
+            .any(|seen| seen.link == name && seen.address == own)
+        {
+            lacks.push(format!("address {own}"));
+        }
+    }
+    for route in routes(net) {
+        let to = route.destination;
+        if !present.iter().any(|seen| seen.destination == to) {
+            lacks.push(format!("route {to}"));
+        }
+    }
+    lacks
 }
 
 fn sysctls(net: &ContainerNet) -> Vec<(String, &'static str)> {
