@@ -181,7 +181,11 @@ impl Model<'_> {
         let vtep = *node.value.vteps.first().ok_or(DropReason::NoVtep)?;
         // RFC 7348 section 5: outer IP, UDP 8, VXLAN 8 and the inner Ethernet 14.
         let outer = if vtep.is_ipv4() { 20 } else { 40 };
-        let fits = self.underlay_mtu.saturating_sub(outer + 8 + 8 + 14);
+        let theirs = node.value.mtu.unwrap_or(u32::MAX);
+        let fits = self
+            .underlay_mtu
+            .min(theirs)
+            .saturating_sub(outer + 8 + 8 + 14);
         if packet.bytes > fits {
             return if packet.may_be_answered() {
                 Ok(Fate::Answer(Answer::TooBig(fits)))

@@ -12,6 +12,7 @@ mod bulk;
 mod converge;
 mod crash;
 mod etcdctl;
+mod faults;
 mod grow;
 mod guest;
 mod host_image;

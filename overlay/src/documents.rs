@@ -23,6 +23,9 @@ pub struct NodeSpec {
     pub vteps: Vec<IpAddr>,
     /// `host:port` of its agent's API for other agents.
     pub api: String,
+    /// MTU of its underlay, bytes: what passes a tunnel fits both of its ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
     /// Labels for placement.
     #[serde(default)]
     pub labels: Labels,

@@ -23,7 +23,7 @@ mod types;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-pub use container::{configure_container, missing_inside};
+pub use container::{MTU, configure_container, missing_inside};
 pub use error::LinkError;
 pub use plan::{LinkOp, LinkPlan, apply, plan};
 pub use types::{

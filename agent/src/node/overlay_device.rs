@@ -2,7 +2,7 @@
 
 use weft_ebpf_abi as abi;
 use weft_overlay::NodeId;
-use weft_overlay::link::{Netlink, VxlanSpec};
+use weft_overlay::link::{LinkInfo, Netlink, VxlanSpec};
 
 use super::{NodeConfig, NodeError, chain_of};
 use crate::plan::tables::map_address;
@@ -24,6 +24,13 @@ pub async fn underlay_mtu(config: &NodeConfig, netlink: &Netlink) -> Result<u32,
         least = least.min(mtu);
     }
     Ok(least)
+}
+
+/// The same of links that were listed; `None` when one of the interfaces is not among them.
+pub fn least_mtu(config: &NodeConfig, links: &[LinkInfo]) -> Option<u32> {
+    let of = |name: &String| links.iter().find(|l| l.name == *name).map(|l| l.mtu);
+    let all: Option<Vec<u32>> = config.underlay.iter().map(of).collect();
+    all?.into_iter().min()
 }
 
 /// Makes the device, or finds it; its index.

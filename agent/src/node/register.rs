@@ -35,6 +35,8 @@ pub struct Registration {
     pub vtep: IpAddr,
     /// `host:port` of its API.
     pub api: String,
+    /// MTU of its underlay, bytes.
+    pub mtu: u32,
     /// The cluster that its memory has.
     pub cluster: Option<String>,
     /// What it says while it lives.
@@ -197,6 +199,7 @@ fn plan(
         id,
         vteps: vec![node.vtep],
         api: node.api.clone(),
+        mtu: Some(node.mtu),
         labels,
     };
     let key = Key::NodeSpec(node.name.clone());
@@ -236,6 +239,7 @@ mod tests {
             name: "n1".parse().unwrap(),
             vtep: "192.0.2.1".parse().unwrap(),
             api: "192.0.2.1:7946".into(),
+            mtu: 1500,
             cluster: None,
             alive: alive(uid),
             ttl: Duration::from_secs(10),
@@ -260,6 +264,7 @@ mod tests {
 
     fn spec(id: u32, vtep: &str) -> Option<(NodeSpec, i64)> {
         let doc = NodeSpec {
+            mtu: Some(1500),
             id: NodeId(id),
             vteps: vec![vtep.parse().unwrap()],
             api: "192.0.2.1:7946".into(),

@@ -135,15 +135,16 @@ async fn start(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         since: now(),
     };
-    let Registered { id, cluster, lease } = registered(shared, file.get(), &alive).await?;
+    let netlink = Netlink::current().map_err(|e| NodeError::new("network", &e, e.help()))?;
+    let underlay_mtu = overlay_device::underlay_mtu(config, &netlink).await?;
+    let Registered { id, cluster, lease } =
+        registered(shared, file.get(), &alive, underlay_mtu).await?;
     file.change(|local| local.cluster = Some(cluster))
         .map_err(local_error)?;
-    let netlink = Netlink::current().map_err(|e| NodeError::new("network", &e, e.help()))?;
     let links = netlink.links().await;
     let links = links.map_err(|e| NodeError::new("network", &e, e.help()))?;
     file.change(|local| local.pass_over(links.iter().map(|l| l.name.as_str())))
         .map_err(local_error)?;
-    let underlay_mtu = overlay_device::underlay_mtu(config, &netlink).await?;
     let overlay = overlay_device::ensure(config, &netlink, underlay_mtu).await?;
     let node = overlay_device::node_config(config, id, overlay);
     let open = OpenConfig {
@@ -194,12 +195,14 @@ async fn registered(
     shared: &Shared,
     memory: &LocalState,
     alive: &NodeAlive,
+    mtu: u32,
 ) -> Result<Registered, NodeError> {
     let config = &shared.config;
     let registration = Registration {
         name: config.name.clone(),
         vtep: config.advertise,
         api: config.api_address().to_string(),
+        mtu,
         cluster: memory.cluster.clone(),
         alive: alive.clone(),
         ttl: config.lease_ttl,

@@ -99,9 +99,12 @@ fn peers(state: &State, here: &Here<'_>, tables: &mut Tables) {
     for doc in state.nodes.values() {
         let node = doc.value.id.0;
         if let Some(vtep) = doc.value.vteps.first() {
+            let both = here
+                .underlay_mtu
+                .min(doc.value.mtu.unwrap_or(here.underlay_mtu));
             let value = abi::Node {
                 vtep: map_address(*vtep),
-                mtu: u32::from(overlay_mtu(here.underlay_mtu, *vtep)),
+                mtu: u32::from(overlay_mtu(both, *vtep)),
                 flags: 0,
             };
             tables.nodes.insert(node, value);

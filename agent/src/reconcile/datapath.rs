@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use weft_overlay::PortId;
+use weft_overlay::documents::NodeSpec;
+use weft_overlay::keys::Key;
 use weft_overlay::link::LinkInfo;
 
 use super::Reconciler;
@@ -10,6 +12,7 @@ use super::chains::merge;
 use crate::local::LocalInterface;
 use crate::mirror::State;
 use crate::node::{chain_of, overlay_device};
+use crate::plan::desired::Write;
 use crate::plan::tables::{Here, tables};
 
 impl Reconciler {
@@ -30,6 +33,7 @@ impl Reconciler {
                 return false;
             }
         };
+        self.follow_underlay(state, &links).await;
         let ifindexes = self.ports(&links);
         let here = Here {
             name: &self.shared.config.name,
@@ -59,6 +63,41 @@ impl Reconciler {
         self.attach(&ifindexes);
         self.keep_overlay(&links).await;
         true
+    }
+
+    /// Takes over another MTU of the underlay, and says it in the node's document for its peers.
+    async fn follow_underlay(&mut self, state: &State, links: &[LinkInfo]) {
+        let Some(mtu) = overlay_device::least_mtu(&self.shared.config, links) else {
+            return;
+        };
+        if mtu != self.underlay_mtu {
+            tracing::info!(
+                was = self.underlay_mtu,
+                is = mtu,
+                "the underlay has another MTU"
+            );
+            self.underlay_mtu = mtu;
+            let config = &self.shared.config;
+            let made = overlay_device::ensure(config, &self.netlink, mtu).await;
+            if let Err(error) = made {
+                self.problem(error.subject, error.cause);
+            }
+            // Ends of pairs follow in the next pass.
+            self.inspected = None;
+            self.again = true;
+        }
+        let name = self.shared.config.name.clone();
+        if let Some(doc) = state.nodes.get(&name)
+            && doc.value.mtu != Some(mtu)
+        {
+            let spec = NodeSpec {
+                mtu: Some(mtu),
+                ..doc.value.clone()
+            };
+            let mut write = Write::default();
+            write.put(&Key::NodeSpec(name), &spec, Some(doc.revision));
+            self.write("MTU of the underlay", &write).await;
+        }
     }
 
     /// The host end of each port that exists.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use weft_ebpf::Tables;
-use weft_overlay::link::{LinkInfo, missing_inside};
+use weft_overlay::link::{LinkInfo, MTU, missing_inside};
 use weft_overlay::{ContainerRef, netns};
 
 use super::{Observed, Reconciler, now};
@@ -42,7 +42,8 @@ impl Reconciler {
         {
             return;
         }
-        self.inspected = Some(Instant::now());
+        // After a change of the underlay's MTU nobody has taken away what the ends of pairs lack.
+        let resized = self.inspected.replace(Instant::now()).is_none();
         let running = observed.iter().filter(|(_, o)| **o == Observed::Running);
         for (container, _) in running {
             let interfaces = self.interfaces_of(container);
@@ -54,7 +55,8 @@ impl Reconciler {
             }
             match self.plumb(state, container, &interfaces).await {
                 Ok(()) => {
-                    for one in lost {
+                    let taken = |one: &String| !(resized && one.contains(MTU));
+                    for one in lost.into_iter().filter(taken) {
                         self.repaired(format!("container {container}"), one);
                     }
                 }

@@ -34,6 +34,9 @@ pub async fn configure_container(netns: impl AsFd, net: &ContainerNet) -> Result
     Ok(())
 }
 
+/// What [`missing_inside`] says of a device with another MTU.
+pub const MTU: &str = "with its MTU";
+
 /// What an interface that was set up lacks now, in words: `address 10.10.0.7/32`. Routes that somebody replaced by
 /// others to the same destination are the container's own affair.
 pub async fn missing_inside(
@@ -67,7 +70,7 @@ fn missing(
         lacks.push(format!("device {name} with its MAC address {}", net.mac));
     }
     if link.mtu != net.mtu {
-        lacks.push(format!("device {name} with its MTU {}", net.mtu));
+        lacks.push(format!("device {name} {MTU} {}", net.mtu));
     }
     for address in &net.addresses {
         let own = IpNet::from(*address);

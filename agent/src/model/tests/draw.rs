@@ -6,6 +6,8 @@ use super::*;
 #[derive(Clone, Debug)]
 pub struct Documents {
     pub underlay_mtu: u32,
+    /// What n2 says of its underlay.
+    far_mtu: Option<u32>,
     /// IPv4 and IPv6 ranges: which there are.
     families: (bool, bool),
     /// Holder of each subnet, 0 = nobody.
@@ -40,16 +42,20 @@ fn mac(number: u8) -> [u8; 6] {
 pub fn documents() -> impl Strategy<Value = Documents> {
     (
         prop_oneof![Just(1500u32), Just(1280u32), 600..1600u32],
+        prop::option::of(600..1600u32),
         prop_oneof![Just((true, true)), Just((true, false)), Just((false, true))],
         prop::collection::vec(0..6u8, 8),
         prop::collection::vec(prop_oneof![2 => Just(0u8), 3 => Just(1u8), 4 => 2..6u8], 15),
     )
-        .prop_map(|(underlay_mtu, families, leases, others)| Documents {
-            underlay_mtu,
-            families,
-            leases,
-            endpoints: [1].into_iter().chain(others).collect(),
-        })
+        .prop_map(
+            |(underlay_mtu, far_mtu, families, leases, others)| Documents {
+                underlay_mtu,
+                far_mtu,
+                families,
+                leases,
+                endpoints: [1].into_iter().chain(others).collect(),
+            },
+        )
 }
 
 impl Documents {
@@ -69,7 +75,9 @@ impl Documents {
             "",
         ];
         for (number, vteps) in (1..).zip(vteps) {
-            let spec = format!(r#"{{"id":{number},"vteps":[{vteps}],"api":"n:7946"}}"#);
+            let mtu = self.far_mtu.filter(|_| number == 2);
+            let mtu = mtu.map_or(String::new(), |mtu| format!(r#","mtu":{mtu}"#));
+            let spec = format!(r#"{{"id":{number},"vteps":[{vteps}],"api":"n:7946"{mtu}}}"#);
             put(format!("nodes/n{number}/spec"), spec);
         }
         let mut spec = format!(r#"{{"vni":{VNI}"#);
