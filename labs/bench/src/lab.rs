@@ -102,7 +102,7 @@ fn latency(cluster: &Cluster, effort: Effort) -> anyhow::Result<Vec<Row>> {
         if pin(relay, processor).is_err() {
             continue;
         }
-        let run = |path| move || questions(path, QUESTIONS.0, Some(0));
+        let run = |path| move || questions(path, QUESTIONS.0, Some([0; 2]));
         let all = pairs(effort.pairs, run(&relayed), run(&bare))?;
         let at = |runs: &[Vec<f64>], of| -> Vec<f64> {
             runs.iter().map(|times| part(times, of)).collect()

@@ -26,6 +26,8 @@ pub struct Row {
     ratio: Figure,
     n: usize,
     goal: Option<Goal>,
+    /// Which ratio is the goal: 1 where it is a ratio to the goal itself.
+    bound: f64,
 }
 
 /// What a row is about.
@@ -77,13 +79,24 @@ fn row(
         ratio,
         n,
         goal,
+        bound: 1.0,
     }
 }
 
 impl Row {
+    /// The same row, whose ratio must be this.
+    pub fn must(self, goal: Goal) -> Row {
+        let (Goal::AtLeast(bound) | Goal::AtMost(bound) | Goal::Near(bound, _)) = goal;
+        Row {
+            goal: Some(goal),
+            bound,
+            ..self
+        }
+    }
+
     /// Whether the interval's worse end meets the goal; a row without one is met.
     pub fn is_met(&self) -> bool {
-        let Figure { lo, hi, .. } = self.ratio;
+        let (lo, hi) = (self.ratio.lo / self.bound, self.ratio.hi / self.bound);
         match self.goal {
             None => true,
             Some(Goal::AtLeast(_)) => lo >= 1.0,
@@ -101,15 +114,19 @@ impl Row {
     }
 
     fn line(&self) -> String {
+        let unit = match self.baseline_name.as_str() {
+            "goal" => self.unit.to_owned(),
+            name => format!("x {name}"),
+        };
         let goal = match (&self.goal, self.is_met()) {
             (None, _) => String::new(),
-            (Some(goal), true) => format!("met: {}", goal.words(self.unit)),
-            (Some(goal), false) => format!("MISSED: {}", goal.words(self.unit)),
+            (Some(goal), true) => format!("met: {}", goal.words(&unit)),
+            (Some(goal), false) => format!("MISSED: {}", goal.words(&unit)),
         };
         let beside = format!("{} {:.3}", self.baseline_name, self.baseline);
         let Figure { middle, lo, hi } = self.ratio;
         let line = format!(
-            "{:<18} {:<10} {:>9.3} {:<7} {:<16} {middle:>6.3} [{lo:.3}, {hi:.3}] {:>3}  {goal}",
+            "{:<18} {:<14} {:>9.3} {:<7} {:<16} {middle:>6.3} [{lo:.3}, {hi:.3}] {:>3}  {goal}",
             self.case, self.metric, self.weft, self.unit, beside, self.n
         );
         line.trim_end().to_owned()
@@ -133,7 +150,7 @@ pub fn print(rows: &[Row], json: bool) {
         return;
     }
     println!(
-        "{:<18} {:<10} {:>9} {:<7} {:<16} {:>6} {:<14} {:>5}  GOAL",
+        "{:<18} {:<14} {:>9} {:<7} {:<16} {:>6} {:<14} {:>5}  GOAL",
         "CASE", "METRIC", "WEFT", "UNIT", "BESIDE", "RATIO", "[95 %]", "N"
     );
     rows.iter().for_each(|row| println!("{}", row.line()));
@@ -153,6 +170,15 @@ mod tests {
         assert!(!against(TITLE, &[0.9, 1.0, 1.0], Goal::Near(1.0, 0.05)).is_met());
         assert!(against(TITLE, &[0.96, 1.0, 1.04], Goal::Near(1.0, 0.05)).is_met());
         assert!(!against(TITLE, &[f64::NAN], Goal::AtMost(1.0)).is_met());
+    }
+
+    #[test]
+    fn a_ratio_must_be_what_it_is_to_be() {
+        let row = |weft: &[f64]| beside(TITLE, weft, &[1.0; 3], "kernel");
+        assert!(row(&[1.5; 3]).must(Goal::AtLeast(1.4)).is_met());
+        assert!(!row(&[1.3; 3]).must(Goal::AtLeast(1.4)).is_met());
+        assert!(row(&[0.7; 3]).must(Goal::AtMost(0.75)).is_met());
+        assert!(!row(&[0.8; 3]).must(Goal::AtMost(0.75)).is_met());
     }
 
     #[test]

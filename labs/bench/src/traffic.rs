@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -63,9 +63,13 @@ pub fn unpin(pid: i32) -> anyhow::Result<()> {
 
 /// Gbit a second of one TCP stream, as its receiver sees it.
 pub fn stream(path: &Path, seconds: f64) -> anyhow::Result<f64> {
-    let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), PORT);
-    let listener = run_in_netns(&path.far, || TcpListener::bind(any))??;
-    let to = SocketAddr::new(path.to, PORT);
+    stream_at(path, PORT, seconds)
+}
+
+/// The same at a port of its own, for several at once.
+pub fn stream_at(path: &Path, port: u16, seconds: f64) -> anyhow::Result<f64> {
+    let listener = run_in_netns(&path.far, || TcpListener::bind(any(path, port)))??;
+    let to = SocketAddr::new(path.to, port);
     let mut client = run_in_netns(&path.near, || TcpStream::connect(to))??;
     // The default of some machines paces itself and hides the path.
     let cubic = OsString::from("cubic");
@@ -101,13 +105,18 @@ pub fn stream(path: &Path, seconds: f64) -> anyhow::Result<f64> {
     Ok(bytes as f64 * 8.0 / (last - since).as_secs_f64() / 1e9)
 }
 
-/// Times of questions and their answers, one after the other, in microseconds; on a processor, or anywhere.
-pub fn questions(path: &Path, count: usize, processor: Option<usize>) -> anyhow::Result<Vec<f64>> {
-    let here = move || processor.map_or(Ok(()), |processor| pin(0, processor));
+/// Times of questions and their answers, one after the other, in microseconds; who asks and who answers on processors
+/// of theirs, or anywhere.
+pub fn questions(
+    path: &Path,
+    count: usize,
+    processors: Option<[usize; 2]>,
+) -> anyhow::Result<Vec<f64>> {
+    let at = move |end: usize| processors.map_or(Ok(()), |processors| pin(0, processors[end]));
     let (server, client) = datagram_sockets(path)?;
     server.set_read_timeout(Some(SILENCE))?;
     let echo = thread::spawn(move || -> anyhow::Result<()> {
-        here()?;
+        at(1)?;
         let mut buffer = [0; 2048];
         loop {
             match server.recv_from(&mut buffer) {
@@ -120,7 +129,7 @@ pub fn questions(path: &Path, count: usize, processor: Option<usize>) -> anyhow:
         }
     });
     let ask = thread::spawn(move || -> anyhow::Result<Vec<f64>> {
-        here()?;
+        at(0)?;
         client.set_read_timeout(Some(SILENCE))?;
         let mut buffer = [0; NUMBER];
         let mut once = |number: usize| -> anyhow::Result<f64> {
@@ -198,11 +207,19 @@ fn receive(server: &UdpSocket) -> std::io::Result<(u64, u64, Duration)> {
     Ok((seen, counted, took))
 }
 
+/// All addresses of the path's family.
+pub fn any(path: &Path, port: u16) -> SocketAddr {
+    let all: IpAddr = match path.to {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    SocketAddr::new(all, port)
+}
+
 /// A server's in the far namespace, and a client's in the near one that knows it.
-fn datagram_sockets(path: &Path) -> anyhow::Result<(UdpSocket, UdpSocket)> {
-    let any = |port| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
-    let server = run_in_netns(&path.far, || UdpSocket::bind(any(PORT)))??;
-    let client = run_in_netns(&path.near, || UdpSocket::bind(any(0)))??;
+pub fn datagram_sockets(path: &Path) -> anyhow::Result<(UdpSocket, UdpSocket)> {
+    let server = run_in_netns(&path.far, || UdpSocket::bind(any(path, PORT)))??;
+    let client = run_in_netns(&path.near, || UdpSocket::bind(any(path, 0)))??;
     client.connect(SocketAddr::new(path.to, PORT))?;
     Ok((server, client))
 }
