@@ -9,6 +9,7 @@ mod machine;
 mod attack;
 mod back;
 mod bulk;
+mod churn;
 mod converge;
 mod crash;
 mod etcdctl;
