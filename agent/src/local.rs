@@ -75,6 +75,9 @@ pub struct LocalContainer {
     /// When its process was last started, Unix ms.
     #[serde(default)]
     pub started: Option<u64>,
+    /// Where its interfaces are, if not in a container of this node's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreign: Option<String>,
     /// How it ended, when it is not to be started again by itself.
     #[serde(default)]
     pub ended: Option<Ended>,
@@ -113,12 +116,18 @@ pub struct LocalInterface {
     pub port: PortId,
     /// Whether it is a hop's.
     pub hop: bool,
+    /// The tap device that it is, instead of a pair.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tap: Option<InterfaceName>,
 }
 
 impl LocalInterface {
-    /// The host end's name: `wv` and the port id.
+    /// The host end's name: `wv` and the port id, or the tap device.
     pub fn host_name(&self) -> String {
-        format!("wv{:06x}", self.port.0)
+        match &self.tap {
+            Some(tap) => tap.to_string(),
+            None => format!("wv{:06x}", self.port.0),
+        }
     }
     /// The endpoint in full.
     pub fn endpoint_ref(&self) -> EndpointRef {

@@ -26,6 +26,7 @@ mod chains;
 mod containers;
 mod datapath;
 mod documents;
+mod foreign;
 mod interfaces;
 mod repairs;
 

@@ -6,6 +6,7 @@
 mod lab;
 mod machine;
 
+mod attach;
 mod attack;
 mod back;
 mod bulk;

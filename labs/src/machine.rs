@@ -34,7 +34,7 @@ mod saved;
 pub(crate) use accelerator::probe as accelerator;
 pub(crate) use initramfs::write as write_initramfs;
 pub use kernel::{Kernel, cache};
-pub use qemu::{Accelerator, Card};
+pub use qemu::{Accelerator, Card, Plug};
 pub(crate) use saved::{Loaded, Standing};
 
 use crate::command::Lines;

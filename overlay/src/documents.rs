@@ -213,7 +213,7 @@ pub struct Resources {
 pub struct ContainerSpec {
     /// Changes when the container is to be made anew.
     pub uid: String,
-    /// `host`, `oci:DIR`, `archive:FILE`, ...
+    /// `host`, `oci:DIR`, `archive:FILE`, ...; or a [`Foreign`](crate::foreign::Foreign) place.
     pub image: String,
     /// What it runs.
     pub command: Vec<String>,

@@ -15,6 +15,7 @@
 
 pub mod allocate;
 pub mod documents;
+pub mod foreign;
 pub mod ids;
 pub mod keys;
 pub mod leases;

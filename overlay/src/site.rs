@@ -88,10 +88,12 @@ pub struct Container {
     /// Labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: Labels,
-    /// `host`, `oci:DIR`, `archive:FILE`, `docker-archive:FILE` or a registry reference.
+    /// `host`, `oci:DIR`, `archive:FILE`, `docker-archive:FILE` or a registry reference; or, for somebody else's
+    /// namespace or virtual machine, `netns:PATH` or `tap:DEVICE`.
     #[serde(default = "host")]
     pub image: String,
-    /// What it runs.
+    /// What it runs; nothing of somebody else's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
     /// Environment.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

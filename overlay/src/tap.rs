@@ -16,6 +16,7 @@ use std::os::unix::fs::OpenOptionsExt;
 mod request {
     nix::ioctl_write_ptr_bad!(set_interface, libc::TUNSETIFF, libc::ifreq);
     nix::ioctl_write_int_bad!(set_offload, libc::TUNSETOFFLOAD);
+    nix::ioctl_write_int_bad!(set_persist, libc::TUNSETPERSIST);
 }
 
 /// Bytes of `struct virtio_net_hdr` without the number of buffers (include/uapi/linux/virtio_net.h).
@@ -40,25 +41,15 @@ pub struct Tap(File);
 impl Tap {
     /// Makes the interface in the network namespace of this thread. Reads and writes never wait.
     pub fn create(name: &str) -> io::Result<Tap> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open("/dev/net/tun")?;
-        // SAFETY: integers and a union of such; all zero is a valid value.
-        let mut wanted: libc::ifreq = unsafe { std::mem::zeroed() };
-        // One byte is left for the end of the name.
-        if name.len() >= wanted.ifr_name.len() {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        for (to, from) in wanted.ifr_name.iter_mut().zip(name.bytes()) {
-            *to = from as libc::c_char;
-        }
-        let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
-        wanted.ifr_ifru.ifru_flags = flags as libc::c_short;
-        // SAFETY: the descriptor is open and the request lives; the kernel reads it only.
-        unsafe { request::set_interface(file.as_raw_fd(), &wanted) }?;
-        Ok(Tap(file))
+        open(name, libc::IFF_VNET_HDR).map(Tap)
+    }
+
+    /// Makes the interface in the network namespace of this thread, to stay there for who opens it later.
+    pub fn keep(name: &str) -> io::Result<()> {
+        let file = open(name, 0)?;
+        // SAFETY: the descriptor is open; the request takes a number.
+        unsafe { request::set_persist(file.as_raw_fd(), 1) }?;
+        Ok(())
     }
 
     /// Lets the kernel leave checksums and the cutting of TCP undone on what it sends from now on, or not.
@@ -83,6 +74,28 @@ impl Tap {
         let parts = [IoSlice::new(&undone.0), IoSlice::new(frame)];
         (&self.0).write_vectored(&parts).map(drop)
     }
+}
+
+fn open(name: &str, more: libc::c_int) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open("/dev/net/tun")?;
+    // SAFETY: integers and a union of such; all zero is a valid value.
+    let mut wanted: libc::ifreq = unsafe { std::mem::zeroed() };
+    // One byte is left for the end of the name.
+    if name.len() >= wanted.ifr_name.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (to, from) in wanted.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    let flags = libc::IFF_TAP | libc::IFF_NO_PI | more;
+    wanted.ifr_ifru.ifru_flags = flags as libc::c_short;
+    // SAFETY: the descriptor is open and the request lives; the kernel reads it only.
+    unsafe { request::set_interface(file.as_raw_fd(), &wanted) }?;
+    Ok(file)
 }
 
 impl AsFd for Tap {

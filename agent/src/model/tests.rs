@@ -90,6 +90,7 @@ impl World {
                 mac: doc.value.mac,
                 port,
                 hop: false,
+                tap: None,
             };
             let record = LocalContainer {
                 interfaces: vec![interface],

@@ -183,6 +183,7 @@ mod tests {
             mac: Mac([2; 6]),
             port: PortId(1),
             hop: false,
+            tap: None,
         };
         let record = LocalContainer {
             uid: "u".into(),

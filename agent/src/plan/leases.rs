@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use weft_overlay::allocate::{AddressPool, FixedAddress, endpoint_mac};
 use weft_overlay::documents::{ContainerSpec, NetworkSpec};
+use weft_overlay::foreign::Foreign;
 use weft_overlay::keys::Key;
 use weft_overlay::leases::{
     LeaseChange, LeasePlan, LeaseRequest, mark_held, plan_lease, plan_returns, take_back_all,
@@ -63,6 +64,13 @@ pub fn prepare(p: &Preparing<'_>, container: &ContainerRef, spec: &ContainerSpec
         uid: spec.uid.clone(),
         ..LocalContainer::default()
     };
+    // The API lets nothing else in.
+    let foreign = Foreign::of(&spec.image).unwrap_or_default();
+    record.foreign = foreign.as_ref().map(ToString::to_string);
+    let tap = match foreign {
+        Some(Foreign::Tap(name)) => Some(name),
+        _ => None,
+    };
     let (mut leases, mut claims) = (Vec::new(), Vec::new());
     for (index, interface) in named.iter().enumerate() {
         let network = NetworkRef {
@@ -109,6 +117,7 @@ pub fn prepare(p: &Preparing<'_>, container: &ContainerRef, spec: &ContainerSpec
             addresses,
             port,
             hop: interface.spec.hop,
+            tap: tap.clone(),
         });
     }
     if !leases.is_empty() {

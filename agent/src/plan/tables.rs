@@ -15,7 +15,7 @@ use weft_overlay::mtu::{network_mtu, overlay_mtu};
 use weft_overlay::network::gateway4;
 use weft_overlay::{NetworkRef, NodeId, NodeName, PortId};
 
-use crate::local::LocalState;
+use crate::local::{LocalInterface, LocalState};
 use crate::mirror::State;
 
 /// What the tables are made from beside the documents.
@@ -66,7 +66,7 @@ pub fn tables(state: &State, local: &LocalState, here: &Here<'_>) -> Tables {
         let port = abi::Port {
             port: interface.port.0,
             vni: interface.vni.get(),
-            flags: if interface.hop { abi::PORT_HOP } else { 0 },
+            flags: flags(interface),
             mac: interface.mac.0,
             pad: [0; 2],
         };
@@ -93,6 +93,13 @@ pub fn tables(state: &State, local: &LocalState, here: &Here<'_>) -> Tables {
         carry(state, network, &doc.value, here, &mut tables);
     }
     tables
+}
+
+fn flags(interface: &LocalInterface) -> u32 {
+    let hop = if interface.hop { abi::PORT_HOP } else { 0 };
+    // A tap has no other end in this kernel.
+    let tap = interface.tap.as_ref().map_or(0, |_| abi::PORT_NO_PEER);
+    hop | tap
 }
 
 fn peers(state: &State, here: &Here<'_>, tables: &mut Tables) {
@@ -205,7 +212,7 @@ fn carry(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::local::{LocalContainer, LocalInterface};
+    use crate::local::LocalContainer;
     use weft_overlay::{Mac, Vni};
 
     fn state() -> State {
@@ -248,6 +255,7 @@ mod tests {
             mac: Mac([2; 6]),
             port: PortId(7),
             hop: false,
+            tap: None,
         };
         let record = LocalContainer {
             interfaces: vec![interface],

@@ -79,6 +79,7 @@ impl Reconciler {
             self.pids.insert(container.clone(), one.pid);
             observed.insert(container, state);
         }
+        self.observe_foreign(&mut observed).await;
         self.stopping
             .retain(|c, _| matches!(observed.get(c), Some(Observed::Created | Observed::Running)));
         Some(observed)
@@ -195,6 +196,9 @@ impl Reconciler {
             }
             Step::Stop => {
                 if self.is_down(container, seen).await? {
+                    if self.foreign(container).is_some() {
+                        self.take_links(container).await?;
+                    }
                     let exit = match seen {
                         Some(Observed::Exited(code)) => Some(code),
                         _ => None,
@@ -261,6 +265,9 @@ impl Reconciler {
         let Some(spec) = state.containers.get(container) else {
             return Ok(());
         };
+        if let Some(place) = self.foreign(container) {
+            return self.make_foreign(&place);
+        }
         let config = self.config(container, &spec.value);
         self.with_runtime(move |r| r.create(&config).map(drop))
             .await?;
@@ -322,7 +329,8 @@ impl Reconciler {
         container: &ContainerRef,
         seen: Option<Observed>,
     ) -> Result<bool, String> {
-        if !matches!(seen, Some(Observed::Created | Observed::Running)) {
+        let ends = matches!(seen, Some(Observed::Created | Observed::Running));
+        if !ends || self.foreign(container).is_some() {
             return Ok(true);
         }
         let id = runtime_id(container);
@@ -413,7 +421,9 @@ impl Reconciler {
                 continue;
             }
             let id = runtime_id(&container);
-            match self.with_runtime(move |r| r.start(&id)).await {
+            let foreign = self.foreign(&container).is_some();
+            let start = move |r: &Runtime| if foreign { Ok(()) } else { r.start(&id) };
+            match self.with_runtime(start).await {
                 Ok(()) => {
                     self.failing.remove(&container);
                     self.again = true;

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 
+use weft_overlay::ContainerRef;
 use weft_overlay::documents::NetworkSpec;
 use weft_overlay::link::{ContainerNet, LinkError, VethSpec, configure_container};
 use weft_overlay::mtu::network_mtu;
-use weft_overlay::{ContainerRef, netns};
 
 use super::{Observed, Reconciler};
 use crate::local::LocalInterface;
@@ -49,17 +49,25 @@ impl Reconciler {
         container: &ContainerRef,
         interfaces: &[LocalInterface],
     ) -> Result<(), String> {
-        let Some(pid) = self.pids.get(container) else {
-            return Ok(());
-        };
-        let inside = netns::of_pid(*pid).map_err(|e| e.to_string())?;
+        let inside = self.inside(container)?;
+        // Only the first of a container of its own takes everything else, too.
+        let ours = self.foreign(container).is_none();
         for (index, interface) in interfaces.iter().enumerate() {
             let network = state.networks.get(&interface.network);
             let Some(network) = network else {
                 return Err(format!("network {} does not exist", interface.network));
             };
-            self.plumb_one(&inside, interface, &network.value, index == 0)
-                .await?;
+            match &inside {
+                Some(inside) => {
+                    let first = ours && index == 0;
+                    self.plumb_one(inside, interface, &network.value, first)
+                        .await?;
+                }
+                None if interface.tap.is_some() => {
+                    self.plumb_tap(interface, &network.value).await?;
+                }
+                None => {}
+            }
         }
         Ok(())
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use weft_ebpf::Tables;
+use weft_overlay::ContainerRef;
 use weft_overlay::link::{LinkInfo, MTU, missing_inside};
-use weft_overlay::{ContainerRef, netns};
 
 use super::{Observed, Reconciler, now};
 use crate::api::Repair;
@@ -73,7 +73,8 @@ impl Reconciler {
         interfaces: &[LocalInterface],
         links: &[LinkInfo],
     ) -> Option<Vec<String>> {
-        let inside = netns::of_pid(*self.pids.get(container)?).ok()?;
+        let inside = self.inside(container).ok()?;
+        let ours = self.foreign(container).is_none();
         let (mut lost, mut nets) = (Vec::new(), Vec::new());
         for (index, interface) in interfaces.iter().enumerate() {
             let name = interface.host_name();
@@ -81,10 +82,15 @@ impl Reconciler {
             match links.iter().find(|link| link.name == name) {
                 None => lost.push(format!("device {name}")),
                 Some(link) if !link.up => lost.push(format!("device {name} up")),
-                Some(_) => nets.push(self.inside_of(interface, &network.value, index == 0)),
+                Some(_) => {
+                    let first = ours && index == 0;
+                    nets.push(self.inside_of(interface, &network.value, first));
+                }
             }
         }
-        lost.extend(missing_inside(&inside, &nets).await.ok()?);
+        if let Some(inside) = inside {
+            lost.extend(missing_inside(&inside, &nets).await.ok()?);
+        }
         Some(lost)
     }
 

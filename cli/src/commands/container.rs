@@ -1,6 +1,6 @@
 //! Containers: `weft run`, `ps`, `logs`, `exec`, `stop`, `rm`, `inspect`.
 
-mod wait;
+pub mod wait;
 
 use std::collections::BTreeMap;
 use std::io::Write;

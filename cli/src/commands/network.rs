@@ -13,6 +13,8 @@ use crate::connect::with_agent;
 use crate::fail::{Done, Failure};
 use crate::output;
 
+mod attach;
+
 /// `weft network ...`
 #[derive(Debug, Subcommand)]
 pub enum Network {
@@ -81,6 +83,13 @@ pub enum Endpoint {
     },
     /// Everything known of an endpoint.
     Show {
+        /// TENANT/NETWORK/NAME
+        name: EndpointRef,
+    },
+    /// Join a network namespace that somebody else made, or a virtual machine's tap device, to a network.
+    Attach(attach::Attach),
+    /// Take such an endpoint away; what it was of goes on.
+    Detach {
         /// TENANT/NETWORK/NAME
         name: EndpointRef,
     },
@@ -183,6 +192,8 @@ pub fn endpoint(host: &str, json: bool, endpoint: Endpoint) -> Done {
                 list.iter()
                     .for_each(|object| output::document(json, object));
             }
+            Endpoint::Attach(wanted) => attach::attach(&mut agent, json, wanted).await?,
+            Endpoint::Detach { name } => attach::detach(&mut agent, json, &name).await?,
         }
         Ok(0)
     })

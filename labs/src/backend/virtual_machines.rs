@@ -16,7 +16,7 @@ use crate::disk::{self, Cut};
 use crate::error::LabError;
 use crate::journal::{Entry, Journal};
 use crate::machine::protocol::Request;
-use crate::machine::{self, Accelerator, Card, Kernel, Machine, Spec, guest};
+use crate::machine::{self, Accelerator, Card, Kernel, Machine, Plug, Spec, guest};
 use crate::place::Place;
 use crate::processes::{Process, Seen, Whose};
 use crate::relay::{PortSpec, process};
@@ -283,8 +283,10 @@ fn cards(node: usize, joins: &[Vec<usize>]) -> Vec<Card> {
         .map(|(card, (join, _))| Card {
             // Locally administered, as QEMU's own; unique by link and node.
             mac: format!("52:54:00:00:{join:02x}:{:02x}", node + 1),
-            local: card_socket(card),
-            remote: format!("../{}/{}", process::FOLDER, port_socket(join, node)),
+            plug: Plug::Sockets {
+                local: card_socket(card),
+                remote: format!("../{}/{}", process::FOLDER, port_socket(join, node)),
+            },
         })
         .collect()
 }

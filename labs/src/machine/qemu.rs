@@ -24,15 +24,40 @@ pub enum Accelerator {
     Tcg,
 }
 
-/// A network card, joined to a segment by datagrams over unix sockets.
+/// A network card.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Card {
     /// Its address.
     pub mac: String,
-    /// The socket of this end; relative paths begin in the machine's folder.
-    pub local: String,
-    /// The socket of the other end.
-    pub remote: String,
+    /// What it is joined to.
+    pub plug: Plug,
+}
+
+/// What a card is joined to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plug {
+    /// A segment, by datagrams over unix sockets; relative paths begin in the machine's folder.
+    Sockets {
+        /// The socket of this end.
+        local: String,
+        /// The socket of the other end.
+        remote: String,
+    },
+    /// A tap device of the network namespace from which the machine is booted.
+    Tap(String),
+}
+
+impl Plug {
+    fn netdev(&self, number: usize) -> String {
+        match self {
+            Plug::Sockets { local, remote } => format!(
+                "dgram,id=net{number},local.type=unix,local.path={local},remote.type=unix,remote.path={remote}"
+            ),
+            Plug::Tap(device) => {
+                format!("tap,id=net{number},ifname={device},script=no,downscript=no")
+            }
+        }
+    }
 }
 
 /// What a machine is made of.
@@ -123,13 +148,8 @@ pub(super) fn arguments(parts: &Parts<'_>) -> Vec<String> {
         args.add("-device", "virtio-blk-pci,drive=packages");
     }
     for (number, card) in parts.cards.iter().enumerate() {
-        let (local, remote, mac) = (&card.local, &card.remote, &card.mac);
-        args.add(
-            "-netdev",
-            format!(
-                "dgram,id=net{number},local.type=unix,local.path={local},remote.type=unix,remote.path={remote}"
-            ),
-        );
+        let mac = &card.mac;
+        args.add("-netdev", card.plug.netdev(number));
         // No boot code of the card's own: nothing is booted from it.
         args.add(
             "-device",
@@ -185,8 +205,10 @@ mod tests {
         };
         let card = |number: usize| Card {
             mac: format!("52:54:00:00:00:0{number}"),
-            local: format!("net{number}.sock"),
-            remote: format!("../segment/{number}.sock"),
+            plug: Plug::Sockets {
+                local: format!("net{number}.sock"),
+                remote: format!("../segment/{number}.sock"),
+            },
         };
         let args = arguments(&Parts {
             name: "n1",

@@ -100,6 +100,7 @@ fn firewall(s: &mut State, names: &[&str]) -> LocalState {
             vni: Vni::new(1).unwrap(),
             addresses: vec![],
             mac: Mac([2; 6]),
+            tap: None,
             port: PortId(port as u32),
             hop: true,
         };

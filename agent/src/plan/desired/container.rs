@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use weft_overlay::allocate::{AddressError, AddressPool};
 use weft_overlay::documents::{ContainerSpec, InterfaceSpec};
+use weft_overlay::foreign::Foreign;
 use weft_overlay::keys::Key;
 use weft_overlay::naming::name_interfaces;
 use weft_overlay::site::{Attachment, Container};
@@ -20,14 +21,18 @@ pub fn container(state: &State, wanted: &Container, uid: String) -> Result<Plann
     if state.is_unreadable(&key) {
         return Err(Refusal::unreadable(subject));
     }
-    if wanted.command.is_empty() {
+    let foreign =
+        Foreign::of(&wanted.image).map_err(|e| Refusal::invalid(&subject, &e, e.help()))?;
+    if let Some(place) = &foreign {
+        check_foreign(place, wanted, &subject)?;
+    } else if wanted.command.is_empty() {
         return Err(Refusal::invalid(
             subject,
             "has no command",
             "say what it runs, e.g. command = [\"sleep\", \"infinity\"]",
         ));
     }
-    if wanted.image != "host" {
+    if foreign.is_none() && wanted.image != "host" {
         return Err(Refusal::not_found(
             subject,
             format!("image {:?} is not there", wanted.image),
@@ -114,6 +119,28 @@ pub fn container(state: &State, wanted: &Container, uid: String) -> Result<Plann
         detail,
         write,
     })
+}
+
+/// What somebody else made is on one node, and runs by itself.
+fn check_foreign(place: &Foreign, wanted: &Container, subject: &str) -> Result<(), Refusal> {
+    let invalid = |cause: &str, help: &str| Err(Refusal::invalid(subject, cause, help));
+    if !wanted.command.is_empty() {
+        let cause = format!("{place} runs by itself, and a command is given");
+        return invalid(&cause, "leave the command out");
+    }
+    if wanted.node.is_none() {
+        let cause = format!("{place} is somewhere, and no node is named");
+        return invalid(&cause, "name the node that it is on");
+    }
+    let one = matches!(place, Foreign::Tap(_));
+    if wanted.networks.is_empty() || (one && wanted.networks.len() > 1) {
+        let cause = format!("{place} joins {} networks", wanted.networks.len());
+        return invalid(
+            &cause,
+            "a tap device joins one network, a namespace one or more",
+        );
+    }
+    Ok(())
 }
 
 fn interfaces(

@@ -1,0 +1,118 @@
+//! Interfaces of what others made: they are looked for, given to it and taken away; it itself is left alone.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::sys::stat::fstat;
+use weft_overlay::documents::NetworkSpec;
+use weft_overlay::foreign::Foreign;
+use weft_overlay::link::LinkError;
+use weft_overlay::mtu::network_mtu;
+use weft_overlay::tap::Tap;
+use weft_overlay::{ContainerRef, netns};
+
+use super::{Observed, Reconciler};
+use crate::local::{LocalContainer, LocalInterface};
+use crate::node::chain_of;
+
+/// Where its interfaces are, if somebody else made that.
+fn place(record: &LocalContainer) -> Option<Foreign> {
+    let text = record.foreign.as_deref()?;
+    Foreign::of(text).unwrap_or_default()
+}
+
+impl Reconciler {
+    pub(super) fn foreign(&self, container: &ContainerRef) -> Option<Foreign> {
+        self.file.get().containers.get(container).and_then(place)
+    }
+
+    /// Adds what others made and what is there; it counts as made until its interfaces were given to it once.
+    pub(super) async fn observe_foreign(&self, observed: &mut BTreeMap<ContainerRef, Observed>) {
+        for (container, record) in &self.file.get().containers {
+            let there = match place(record) {
+                Some(Foreign::Netns(path)) => netns::open(&path).is_ok(),
+                Some(Foreign::Tap(name)) => {
+                    let link = self.netlink.link(name.as_str()).await;
+                    link.is_ok_and(|link| link.is_some())
+                }
+                None => continue,
+            };
+            if there {
+                let given = record.started.is_some();
+                let state = if given {
+                    Observed::Running
+                } else {
+                    Observed::Created
+                };
+                observed.insert(container.clone(), state);
+            }
+        }
+    }
+
+    /// Makes the tap device; a namespace is others' to make.
+    pub(super) fn make_foreign(&mut self, place: &Foreign) -> Result<(), String> {
+        match place {
+            Foreign::Netns(path) => {
+                let opened = netns::open(path);
+                opened
+                    .map(drop)
+                    .map_err(|e| format!("{}; make it, or detach the endpoint", chain_of(&e)))
+            }
+            Foreign::Tap(name) => {
+                let made = Tap::keep(name.as_str());
+                made.map_err(|e| {
+                    format!("tap device {name}: {e}; is /dev/net/tun there, and the name free?")
+                })?;
+                self.again = true;
+                Ok(())
+            }
+        }
+    }
+
+    /// The namespace in which a container's interfaces are; `None` when there is none (now).
+    pub(super) fn inside(&self, container: &ContainerRef) -> Result<Option<OwnedFd>, String> {
+        let opened = match self.foreign(container) {
+            Some(Foreign::Netns(path)) => netns::open(&path),
+            Some(Foreign::Tap(_)) => return Ok(None),
+            None => match self.pids.get(container) {
+                Some(pid) => netns::of_pid(*pid),
+                None => return Ok(None),
+            },
+        };
+        let inside = opened.map_err(|e| e.to_string())?;
+        let number =
+            |fd: &dyn Fn() -> nix::Result<nix::libc::stat>| fd().map(|s| (s.st_dev, s.st_ino)).ok();
+        let (own, its) = (
+            number(&|| fstat(self.netlink.netns())),
+            number(&|| fstat(inside.as_fd())),
+        );
+        if own == its {
+            return Err("is the node's own network namespace; a container's cannot be".to_owned());
+        }
+        Ok(Some(inside))
+    }
+
+    /// A tap device with its program, up; what is behind it sets its own address.
+    pub(super) async fn plumb_tap(
+        &self,
+        interface: &LocalInterface,
+        network: &NetworkSpec,
+    ) -> Result<(), String> {
+        let refused = |e: LinkError| format!("{e}; {}", e.help());
+        let name = interface.host_name();
+        let mtu = network_mtu(network, self.underlay_mtu, self.shared.config.advertise);
+        let link = self
+            .netlink
+            .existing("attach", &name)
+            .await
+            .map_err(refused)?;
+        self.netlink
+            .set_mtu(&name, u32::from(mtu))
+            .await
+            .map_err(refused)?;
+        self.netlink.quiet(&name).await.map_err(refused)?;
+        let attached = self.datapath.lock().attach_port(link.index);
+        attached.map_err(|e| format!("{}; {}", chain_of(&e), e.help()))?;
+        self.netlink.set_up(&name).await.map_err(refused)
+    }
+}
