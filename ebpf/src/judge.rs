@@ -2,8 +2,10 @@
 //! fills the tables: compiler and program together are compared with a model.
 #![allow(clippy::expect_used, reason = "a test that cannot ask has failed")]
 
+use std::time::Duration;
+
 use aya::maps::{MapData, PerCpuArray};
-use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
+use aya::programs::{SchedClassifier, TestRun, TestRunOptions, TestRunResult};
 use weft_ebpf_abi::Decision;
 
 use crate::Datapath;
@@ -34,6 +36,28 @@ impl Datapath {
         packet: &[u8],
         entry: Entry,
     ) -> (Decision, Vec<u8>) {
+        let mut out = vec![0u8; packet.len() + 256];
+        let result = self.run(name, packet, entry, &mut out);
+        out.truncate(result.data_size_out as usize);
+        (self.decision(), out)
+    }
+
+    /// How long the program `name` takes for a frame, once, with what the clock itself takes.
+    ///
+    /// # Panics
+    /// The kernel does not run it.
+    pub fn time(&mut self, name: &'static str, packet: &[u8], entry: Entry) -> Duration {
+        let mut out = vec![0u8; packet.len() + 256];
+        self.run(name, packet, entry, &mut out).duration
+    }
+
+    fn run(
+        &mut self,
+        name: &'static str,
+        packet: &[u8],
+        entry: Entry,
+        out: &mut [u8],
+    ) -> TestRunResult {
         // struct __sk_buff: mark is the third word, ifindex the eleventh, cb begins at the thirteenth; gso_segs
         // is at byte 164, gso_size at 176.
         let mut context = [0u8; 192];
@@ -45,22 +69,19 @@ impl Datapath {
             context[164..168].copy_from_slice(&segments.to_ne_bytes());
             context[176..180].copy_from_slice(&entry.segment.to_ne_bytes());
         }
-        let mut out = vec![0u8; packet.len() + 256];
         let program: &mut SchedClassifier =
             in_object(&mut self.ebpf, name).expect("it is in the object");
         if program.fd().is_err() {
             program.load().expect("the verifier accepts it");
         }
-        let result = program
+        program
             .test_run(TestRunOptions {
                 data_in: Some(packet),
-                data_out: Some(&mut out),
+                data_out: Some(out),
                 ctx_in: Some(&context),
                 ..TestRunOptions::new()
             })
-            .expect("the kernel runs it");
-        out.truncate(result.data_size_out as usize);
-        (self.decision(), out)
+            .expect("the kernel runs it")
     }
 
     /// The one decision that any CPU wrote; then cleared.

@@ -4,6 +4,19 @@
 //! No packet is sent twice through these programs on a node without leaving through a container or the
 //! tunnel, so redirect cycles can only be made by hops; every pass through a hop is one of a chain's
 //! finite stages.
+//!
+//! Nanoseconds a packet (`bpf_stats_enabled`, 50,000 datagrams a second of 64 bytes between two nodes, medians of a busy
+//! machine of two processors), from_container and from_overlay:
+//! - 1,012 and 980 when each packet's notes were cleared byte by byte, its first 128 bytes were pulled and it was
+//!   identified for tracing whether anybody traces or not;
+//! - 937 and 790 since none of that is done. `bpf_skb_pull_data` also gives each cloned packet, that is each of TCP, a head
+//!   of its own; nothing here needs it, since `bpf_skb_load_bytes` reads what is not linear.
+//!
+//! What is left of a stream's retransmissions is no loss: with sender and receiver on a processor each, a stream sends
+//! from both, and one's packets overtake the other's in the queues per processor (host end, underlay, GRO cell); DSACK tells
+//! the sender that all were spurious, on the kernel's way as on this one. Steering by flow on the VXLAN device
+//! (`rps_flow_cnt`) ends that, 27,000 to 5 in a second, but not faster (0.9 of without, 7 pairs): it is left to who
+//! runs the machine.
 #![no_std]
 #![no_main]
 
@@ -18,7 +31,7 @@ mod too_big;
 
 use aya_ebpf::{
     bindings::{BPF_F_TUNINFO_IPV6, bpf_tunnel_key},
-    helpers::generated::{bpf_skb_get_tunnel_key, bpf_skb_pull_data, bpf_skb_set_tunnel_key},
+    helpers::generated::{bpf_skb_get_tunnel_key, bpf_skb_set_tunnel_key},
     macros::classifier,
     programs::TcContext,
 };
@@ -29,9 +42,6 @@ use weft_ebpf_abi::{
     VtepKey, mapped, port_of, steer_of,
 };
 
-/// Bytes that are made linear before parsing: Ethernet, IPv6, TCP and the first payload.
-const PULL: u32 = 128;
-
 /// The packet in hand lives in a per-CPU slot, not on the stack: the verifier does not follow what map
 /// values hold, so it need not prove every combination of header fields anew (1.1 s to load before, 0.1 s
 /// after). A program is never entered twice on a CPU, since redirects happen after it returned.
@@ -40,7 +50,7 @@ fn scratch() -> Option<&'static mut Packet> {
     let p = maps::SCRATCH.get_ptr_mut(0)?;
     // SAFETY: a per-CPU slot that only this run uses; the pointer is valid for its whole duration.
     unsafe {
-        *p = Packet::new();
+        Packet::clear(p);
         Some(&mut *p)
     }
 }
@@ -54,8 +64,6 @@ pub fn from_container(ctx: TcContext) -> i32 {
     p.len = ctx.len();
     // SAFETY: the context is the program's own.
     p.ifindex = unsafe { (*skb).ifindex };
-    // SAFETY: a plain helper; a failure shows as a short packet.
-    unsafe { bpf_skb_pull_data(skb, if p.len < PULL { p.len } else { PULL }) };
     let Some(port) = (unsafe { maps::PORTS.get(p.ifindex) }) else {
         return report::drop(p, DropReason::UnknownPort as u32);
     };
@@ -86,14 +94,14 @@ fn from_endpoint(skb: Skb, p: &mut Packet, port: &Port) -> i32 {
     p.network_flags = network.flags;
     if !resolve::same(&p.eth_src, &port.mac) {
         let _ = packet::internet(skb, p);
-        report::filter(p);
+        report::filter(skb, p);
         return report::drop(p, DropReason::SpoofedMac as u32);
     }
     if p.ethertype == ETH_P_ARP {
         return resolve::arp(skb, p, port, network);
     }
     let bad = packet::internet(skb, p);
-    report::filter(p);
+    report::filter(skb, p);
     if bad != 0 {
         return report::drop(p, bad);
     }
@@ -116,7 +124,7 @@ fn from_endpoint(skb: Skb, p: &mut Packet, port: &Port) -> i32 {
         _ => return report::drop(p, DropReason::SpoofedAddress as u32),
     }
     if p.network_flags & NETWORK_CHAINS == 0 {
-        return send::to_destination(skb, p, 0);
+        return send::to_destination(skb, p, 0, Some(network));
     }
     enter_chain(skb, p)
 }
@@ -140,7 +148,7 @@ fn enter_chain(skb: Skb, p: &mut Packet) -> i32 {
         select::lead(p, steer);
     }
     if steer >= select::BYPASSED {
-        return send::to_destination(skb, p, 0);
+        return send::to_destination(skb, p, 0, None);
     }
     p.steer = steer;
     report::emit(p, TracePoint::ChainEntry, 0);
@@ -155,7 +163,7 @@ fn from_hop(skb: Skb, p: &mut Packet) -> i32 {
     } else {
         packet::internet(skb, p)
     };
-    report::filter(p);
+    report::filter(skb, p);
     if bad != 0 {
         return report::drop(p, bad);
     }
@@ -226,7 +234,7 @@ fn leave_hop(skb: Skb, p: &mut Packet, next: u32, forward: u32) -> i32 {
         SteerFace::EndReverse
     };
     p.steer = face.id(p.steer);
-    send::to_destination(skb, p, 0)
+    send::to_destination(skb, p, 0, None)
 }
 
 #[classifier]
@@ -258,11 +266,10 @@ fn overlay(skb: Skb) -> i32 {
     let Some(p) = scratch() else {
         return report::TC_DROP;
     };
-    // SAFETY: the context is the program's own; a failed pull shows as a short packet.
+    // SAFETY: the context is the program's own.
     unsafe {
         p.len = (*skb).len;
         p.ifindex = (*skb).ifindex;
-        bpf_skb_pull_data(skb, if p.len < PULL { p.len } else { PULL });
     }
     let mut sender = VtepKey { addr: [0; 16] };
     if !tunnel_source(skb, p, &mut sender) {
@@ -279,7 +286,7 @@ fn overlay(skb: Skb) -> i32 {
         return report::drop(p, DropReason::Malformed as u32);
     }
     let bad = packet::internet(skb, p);
-    report::filter(p);
+    report::filter(skb, p);
     if !known {
         return report::drop(p, DropReason::UnknownVtep as u32);
     }
@@ -299,11 +306,11 @@ fn arrived(skb: Skb, p: &mut Packet) -> i32 {
         report::emit(p, TracePoint::Decap, 0);
         return match SteerFace::of(steer) {
             SteerFace::EnterForward | SteerFace::EnterReverse => send::to_position(skb, p, 1),
-            _ => send::to_destination(skb, p, 1),
+            _ => send::to_destination(skb, p, 1, None),
         };
     }
     report::emit(p, TracePoint::Decap, 0);
-    send::to_destination(skb, p, 1)
+    send::to_destination(skb, p, 1, None)
 }
 
 /// Reads VNI and outer source.

@@ -58,13 +58,25 @@ pub struct Packet {
     pub pad: [u8; 2],
 }
 
-/// From 128 bytes on the compiler clears it in a loop, which the verifier follows byte by byte.
-const _: () = assert!(size_of::<Packet>() < 128);
+/// Words of a packet, and none of them in part.
+const WORDS: usize = size_of::<Packet>() / 8;
+const _: () = assert!(size_of::<Packet>() == WORDS * 8 && WORDS == 15);
 
 impl Packet {
-    pub const fn new() -> Self {
-        // SAFETY: integers only; all zero is a valid value.
-        unsafe { core::mem::zeroed() }
+    /// Clears it word by word; what the compiler would call for it goes byte by byte, 60 ns more.
+    ///
+    /// # Safety
+    /// `p` is a packet of this run alone.
+    #[inline(always)]
+    pub unsafe fn clear(p: *mut Packet) {
+        let words = p.cast::<u64>();
+        macro_rules! clear {
+            ($($word:literal)*) => {
+                // SAFETY: within the packet, whose alignment is that of its `identity`. Volatile, or it becomes a call.
+                $(unsafe { words.add($word).write_volatile(0) };)*
+            };
+        }
+        clear!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
     }
 }
 
@@ -200,7 +212,6 @@ pub fn internet(skb: *mut __sk_buff, p: &mut Packet) -> u32 {
             return bad;
         }
     }
-    identify(p);
     0
 }
 
@@ -327,10 +338,6 @@ fn transport(skb: *mut __sk_buff, p: &mut Packet, end: u32) -> u32 {
         p.data = (l4 + 8) as u16;
         p.sport = be16(&udp, 0);
         p.dport = be16(&udp, 2);
-        let mut data = [0u8; 8];
-        if load(skb, l4 + 8, &mut data) {
-            first = u64::from_ne_bytes(data);
-        }
     } else if p.proto == PROTO_ICMP || p.proto == PROTO_ICMP6 {
         let mut icmp = [0u8; 8];
         if end < l4 + 8 || !load(skb, l4, &mut icmp) {
@@ -362,8 +369,15 @@ fn transport(skb: *mut __sk_buff, p: &mut Packet, end: u32) -> u32 {
 }
 
 /// A hash of what does not change on the way; without addresses' order it would confuse both directions.
+/// Only who is told of packets asks for it.
 #[inline(always)]
-fn identify(p: &mut Packet) {
+pub fn identify(skb: *mut __sk_buff, p: &mut Packet) {
+    if p.proto == PROTO_UDP && p.data != 0 {
+        let mut data = [0u8; 8];
+        if load(skb, p.data as u32, &mut data) {
+            p.identity = u64::from_ne_bytes(data);
+        }
+    }
     let mut h = mix(p.identity, half(&p.src, false));
     h = mix(h, half(&p.src, true));
     h = mix(h, half(&p.dst, false).rotate_left(17));

@@ -1,25 +1,29 @@
 //! Telling what happened: counters, trace events, and the decision that tests read.
 
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_ktime_get_ns};
-use weft_ebpf_abi::{Decision, DropReason, TraceEvent, TracePoint};
+use weft_ebpf_abi::{Decision, DropReason, TraceEvent, TraceFilter, TracePoint};
 
 use crate::{
     maps,
-    packet::{Packet, half},
+    packet::{self, Packet, half},
 };
 
 pub const TC_DROP: i32 = 2;
 pub const TC_REDIRECT: i32 = 7;
 
 /// Decides once whether this packet is told about.
-#[inline(never)]
-pub fn filter(p: &mut Packet) -> u32 {
-    let Some(f) = maps::TRACE_FILTER.get(0) else {
-        return 0;
-    };
-    if f.mode == 0 {
-        return 0;
+#[inline(always)]
+pub fn filter(skb: Skb, p: &mut Packet) {
+    if let Some(filter) = maps::TRACE_FILTER.get(0) {
+        if filter.mode != 0 {
+            choose(skb, p, filter);
+        }
     }
+}
+
+#[inline(never)]
+fn choose(skb: Skb, p: &mut Packet, f: &TraceFilter) -> u32 {
+    packet::identify(skb, p);
     if f.mode == 1 {
         if f.vni != 0 && f.vni != p.vni {
             return 0;
@@ -130,10 +134,10 @@ pub fn drop(p: &Packet, reason: u32) -> i32 {
 }
 
 /// Counts a packet of a port: sent by its container (`sent` = 1) or delivered to it.
-#[inline(never)]
-pub fn count(port: u32, len: u32, sent: u32) -> u32 {
+#[inline(always)]
+pub fn count(port: u32, len: u32, sent: u32) {
     let Some(stats) = maps::PORT_STATS.get_ptr_mut(port) else {
-        return 0;
+        return;
     };
     // SAFETY: a per-CPU slot.
     unsafe {
@@ -145,7 +149,6 @@ pub fn count(port: u32, len: u32, sent: u32) -> u32 {
             (*stats).rx_bytes += len as u64;
         }
     }
-    0
 }
 
 /// Packet type of frames for this host: `PACKET_HOST`, include/uapi/linux/if_packet.h.

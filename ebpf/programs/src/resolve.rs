@@ -42,7 +42,7 @@ pub fn arp(skb: Skb, p: &mut Packet, port: &Port, network: &Network) -> i32 {
     }
     p.src = mapped([arp[14], arp[15], arp[16], arp[17]]);
     p.dst = mapped([arp[24], arp[25], arp[26], arp[27]]);
-    report::filter(p);
+    report::filter(skb, p);
     let sender = [arp[8], arp[9], arp[10], arp[11], arp[12], arp[13]];
     if !same(&sender, &port.mac) {
         return report::drop(p, DropReason::SpoofedMac as u32);

@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use weft_ebpf_abi::{
     ACTION_LOCAL, ACTION_TUNNEL, DropReason, Endpoint, EndpointKey, FLOW_PORTS, Flow, FlowKey,
-    GATEWAY_MAC, NETWORK_CHAINS, PORT_NO_PEER, SteerFace, SubnetKey, TracePoint, VtepKey, port_mac,
+    GATEWAY_MAC, NETWORK_CHAINS, Network, PORT_NO_PEER, SteerFace, SubnetKey, TracePoint, VtepKey, port_mac,
     steer_mac,
 };
 
@@ -149,9 +149,15 @@ pub fn to_position(skb: Skb, p: &mut Packet, from_overlay: u32) -> i32 {
     into_container(skb, p, ifindex, port, TracePoint::ToHop)
 }
 
-/// To the packet's own destination. `p.steer` is 0, or the End face of the last position.
+/// To the packet's own destination, in the network where it is known already. `p.steer` is 0, or the End face of the
+/// last position.
 #[inline(never)]
-pub fn to_destination(skb: Skb, p: &mut Packet, from_overlay: u32) -> i32 {
+pub fn to_destination(
+    skb: Skb,
+    p: &mut Packet,
+    from_overlay: u32,
+    network: Option<&Network>,
+) -> i32 {
     let Some(config) = maps::CONFIG.get(0) else {
         return report::drop(p, DropReason::UnknownPort as u32);
     };
@@ -171,7 +177,14 @@ pub fn to_destination(skb: Skb, p: &mut Packet, from_overlay: u32) -> i32 {
     if from_overlay != 0 {
         return report::drop(p, DropReason::NoEndpoint as u32);
     }
-    by_subnet(skb, p, config.node)
+    let network = match network {
+        Some(network) => network,
+        None => match unsafe { maps::NETWORKS.get(p.vni) } {
+            Some(network) => network,
+            None => return report::drop(p, DropReason::UnknownVni as u32),
+        },
+    };
+    by_subnet(skb, p, config.node, network)
 }
 
 #[inline(always)]
@@ -237,10 +250,7 @@ fn remember_reply(p: &Packet, port: u32) {
 }
 
 #[inline(always)]
-fn by_subnet(skb: Skb, p: &mut Packet, own: u32) -> i32 {
-    let Some(network) = (unsafe { maps::NETWORKS.get(p.vni) }) else {
-        return report::drop(p, DropReason::UnknownVni as u32);
-    };
+fn by_subnet(skb: Skb, p: &mut Packet, own: u32, network: &Network) -> i32 {
     let v4 = half(&p.dst, false) == 0 && p.dst[10] == 0xff && p.dst[11] == 0xff;
     let (net, len, subnet_len) = if v4 {
         (

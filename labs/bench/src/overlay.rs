@@ -3,10 +3,12 @@
 //!
 //! - `site`: the lab and the containers of all ways. `kernel`: flannel's way; the bridge of one node is its too.
 //! - `load`: what is sent, beside what `traffic` has. `tool`: programs inside a namespace.
+//! - `tables`: what many entries cost.
 
 mod kernel;
 mod load;
 mod site;
+mod tables;
 mod tool;
 
 use std::path::Path as File;
@@ -46,6 +48,7 @@ pub fn run(weft: &File, effort: Effort) -> anyhow::Result<Vec<Row>> {
     drop(site);
     let site = Site::up(weft, Family::Six)?;
     rows.extend(case("cross, v6 under", site.cross(Family::Six)?, false).some()?);
+    rows.extend(tables::rows(effort.pairs)?);
     Ok(rows)
 }
 
