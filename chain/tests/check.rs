@@ -36,6 +36,7 @@ fn network(cidr: &str) -> NetworkSpec {
 
 fn container(role: &str, interfaces: &[(&str, &str, bool)]) -> WorldContainer {
     let of = |(network, name, hop): &(&str, &str, bool)| InterfaceSpec {
+        kept: Vec::new(),
         network: network.parse().expect("a network"),
         name: (!name.is_empty()).then(|| name.parse().expect("a name")),
         address: None,

@@ -320,3 +320,64 @@ fn a_virtual_machine_joins_a_network_by_a_tap_device() {
     drop(guest);
     lab.down();
 }
+
+#[test]
+fn what_moves_to_another_node_keeps_its_addresses() {
+    let lab = Lab::up(SITE);
+    let before = addresses(&lab, "red/front/near");
+    let nodes = ["n1", "n2"];
+    for node in nodes {
+        lab.must(node, &["ip", "netns", "add", "theirs"]);
+    }
+    let there = ["red/front/job", "--netns", "/run/netns/theirs"];
+    attached(&lab, &there);
+    let job = addresses(&lab, "red/front/job");
+    // A container of the file, and what somebody else made; there, and back again.
+    for node in ["n2", "n1"] {
+        let run = [
+            "weft",
+            "run",
+            "red/near",
+            "--net",
+            "red/front",
+            "--node",
+            node,
+            "host",
+            "--",
+        ];
+        let serve = ["/.weft", "function", "serve", "tcp/80", "udp/9000"];
+        lab.must("n1", &[&run[..], &serve].concat());
+        attached(&lab, &[&there[..], &["--node", node]].concat());
+        assert_eq!(addresses(&lab, "red/front/near"), before, "on {node}");
+        assert_eq!(addresses(&lab, "red/front/job"), job, "on {node}");
+        let lab = &lab;
+        reaches("red/far", &before, move |line| {
+            lab.exec("red/far", &[&["/.weft"][..], line].concat())
+        });
+        let far = addresses(lab, "red/front/far");
+        reaches("theirs", &far, move |line| {
+            let enter = ["ip", "netns", "exec", "theirs", "weft"];
+            lab.exec(node, &[&enter[..], line].concat())
+        });
+    }
+    for name in ["red/near", "red/job"] {
+        lab.must("n1", &["weft", "rm", name]);
+    }
+    wait_until("no claim is left", UP_WITHIN, || {
+        let claims = crate::etcdctl::etcdctl(
+            &lab,
+            "n1",
+            &["get", "--prefix", "--keys-only", "/weft/v1/tenants/red"],
+        );
+        let said = text(&claims);
+        let mut keys = said.lines().filter(|key| key.contains("/front/"));
+        // But for the address that red/far was given by the file.
+        let left = keys.find(|key| {
+            (key.contains("/addresses/") && !key.ends_with("/10.10.200.2"))
+                || key.ends_with("/endpoints/near")
+                || key.ends_with("/endpoints/job")
+        });
+        left.is_none().then_some(())
+    });
+    lab.down();
+}

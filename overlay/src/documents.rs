@@ -174,6 +174,9 @@ pub struct InterfaceSpec {
     /// A fixed address instead of one from the node's subnet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
+    /// The addresses that it had on the node from which it was moved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<IpAddr>,
     /// An interface of a hop: no addresses, only steered frames.
     #[serde(default)]
     pub hop: bool,

@@ -69,6 +69,7 @@ fn unknown_fields_are_refused() {
 fn interfaces(list: &[(&str, Option<&str>)]) -> Vec<InterfaceSpec> {
     list.iter()
         .map(|(network, name)| InterfaceSpec {
+            kept: Vec::new(),
             network: network.parse().expect("a network"),
             name: name.map(|n| n.parse().expect("an interface")),
             address: None,

@@ -119,10 +119,12 @@ pub fn plan(state: &State, local: &LocalState, me: &NodeName) -> Vec<EndpointOp>
             || state.is_unreadable(&Key::Container(container.clone()));
         if ours && !is_recorded && !is_wanted {
             let name = endpoint.to_string();
+            // What moved to another node has taken its addresses along.
+            let moved = state.containers.contains_key(&container);
             let claims = state
                 .addresses
                 .iter()
-                .filter(|(_, holder)| holder.value == name);
+                .filter(|(_, holder)| !moved && holder.value == name);
             let claims = claims
                 .map(|((n, a), _)| Key::Address(n.clone(), *a))
                 .collect();

@@ -169,7 +169,11 @@ fn addresses(
     };
     let mut list = Vec::new();
     let mut to_claim = None;
-    if let Some(address) = interface.spec.address {
+    let asked = interface.spec.address.iter();
+    let moved = interface.spec.kept.iter();
+    // One a family: what was asked for goes before what it had.
+    let is_new = |a: &&IpAddr| (interface.spec.address).is_none_or(|f| f.is_ipv6() != a.is_ipv6());
+    for &address in asked.chain(moved.filter(is_new)) {
         match pool.fixed(address) {
             Ok(FixedAddress::Own(_)) => {}
             Ok(FixedAddress::Claim) if mine.iter().any(|((_, a), _)| *a == address) => {}

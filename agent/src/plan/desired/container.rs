@@ -75,6 +75,10 @@ pub fn container(state: &State, wanted: &Container, uid: String) -> Result<Plann
         running: true,
     };
     let detail = format!("on {node}");
+    let mut write = Write::default();
+    if let Some(doc) = present {
+        keep_addresses(state, &wanted.name, &doc.value, &mut spec, &mut write);
+    }
     let action = match present {
         Some(doc) => {
             let same = ContainerSpec {
@@ -98,7 +102,6 @@ pub fn container(state: &State, wanted: &Container, uid: String) -> Result<Plann
         }
         None => Action::Create,
     };
-    let mut write = Write::default();
     for network in spec
         .interfaces
         .iter()
@@ -119,6 +122,44 @@ pub fn container(state: &State, wanted: &Container, uid: String) -> Result<Plann
         detail,
         write,
     })
+}
+
+/// What goes to another node takes its addresses along: they are claimed before the old node lets go of them.
+fn keep_addresses(
+    state: &State,
+    container: &ContainerRef,
+    before: &ContainerSpec,
+    spec: &mut ContainerSpec,
+    write: &mut Write,
+) {
+    let moves = before.node != spec.node;
+    // What could not be named was never made.
+    let named = name_interfaces(container, &before.interfaces).unwrap_or_default();
+    for interface in &mut spec.interfaces {
+        let old = named.iter().find(|old| {
+            old.spec.network == interface.network && Some(&old.name) == interface.name.as_ref()
+        });
+        let Some(old) = old else {
+            continue;
+        };
+        interface.kept.clone_from(&old.spec.kept);
+        let endpoint = &old.endpoint;
+        let Some(doc) = state.endpoints.get(endpoint).filter(|_| moves) else {
+            continue;
+        };
+        interface.kept.clone_from(&doc.value.addresses);
+        let network = NetworkRef {
+            tenant: endpoint.tenant.clone(),
+            network: endpoint.network.clone(),
+        };
+        for address in &doc.value.addresses {
+            let key = Key::Address(network.clone(), *address);
+            let claim = state.addresses.get(&(network.clone(), *address));
+            if claim.is_none() {
+                write.put(&key, &endpoint.to_string(), None);
+            }
+        }
+    }
 }
 
 /// What somebody else made is on one node, and runs by itself.
@@ -209,6 +250,7 @@ fn interface(attachment: &Attachment) -> (NetworkRef, InterfaceSpec) {
                 network: network.network.clone(),
                 name: None,
                 address: None,
+                kept: Vec::new(),
                 hop: false,
             };
             (network.clone(), spec)
@@ -218,6 +260,7 @@ fn interface(attachment: &Attachment) -> (NetworkRef, InterfaceSpec) {
                 network: t.network.network.clone(),
                 name: t.interface.clone(),
                 address: t.address,
+                kept: Vec::new(),
                 hop: t.hop,
             };
             (t.network.clone(), spec)

@@ -1,6 +1,8 @@
 //! Removals: what goes along, and what forbids them.
 
+use weft_overlay::documents::ContainerSpec;
 use weft_overlay::keys::{Key, container_prefix, network_prefix, tenant_prefix};
+use weft_overlay::naming::{name_interfaces, network_of};
 use weft_overlay::{ChainName, ContainerRef, NetworkRef, TenantName};
 
 use super::{Expect, Refusal, Write, WriteOp, known};
@@ -57,11 +59,33 @@ fn container(state: &State, name: &ContainerRef, stop_only: bool) -> Result<Remo
             .expect
             .push(Expect::Revision(key.path(), doc.revision));
         write.ops.push(WriteOp::Delete(key.path()));
+        write.ops.extend(kept_claims(state, name, &doc.value));
     }
     Ok(Removal {
         removed: vec![subject],
         write,
     })
+}
+
+/// Claims of a container that was moved and is not yet where it was moved to: no node knows of them.
+fn kept_claims(state: &State, name: &ContainerRef, spec: &ContainerSpec) -> Vec<WriteOp> {
+    let named = name_interfaces(name, &spec.interfaces).unwrap_or_default();
+    let mut ops = Vec::new();
+    for interface in named {
+        if state.endpoints.contains_key(&interface.endpoint) {
+            continue;
+        }
+        let network = network_of(name, &interface.spec);
+        for address in &interface.spec.kept {
+            let claim = state.addresses.get(&(network.clone(), *address));
+            if claim.is_some_and(|c| c.value == interface.endpoint.to_string()) {
+                ops.push(WriteOp::Delete(
+                    Key::Address(network.clone(), *address).path(),
+                ));
+            }
+        }
+    }
+    ops
 }
 
 fn network(state: &State, name: &NetworkRef) -> Result<Removal, Refusal> {
