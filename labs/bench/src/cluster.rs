@@ -67,6 +67,29 @@ impl Cluster {
         run(&self.weft, &words)
     }
 
+    /// Runs weft's client on a node's agent.
+    pub fn ask(&self, node: &str, line: &[&str]) -> anyhow::Result<Output> {
+        let socket = format!(
+            "unix:{}",
+            self.folder.join(node).join("weft.sock").display()
+        );
+        run(&self.weft, &[&["--host", &socket], line].concat())
+    }
+
+    /// The network namespace of a container.
+    pub fn container(&self, name: &str) -> anyhow::Result<OwnedFd> {
+        let said = self.exec(name, &["readlink", "/proc/self/ns/net"])?;
+        let wanted = String::from_utf8_lossy(&said.stdout).trim().to_owned();
+        for entry in std::fs::read_dir("/proc")?.flatten() {
+            let file = entry.path().join("ns/net");
+            // A process may end while it is looked at.
+            if std::fs::read_link(&file).is_ok_and(|link| link.to_string_lossy() == wanted) {
+                return Ok(netns::open(&file)?);
+            }
+        }
+        bail!("no process is in the network namespace of {name}")
+    }
+
     /// The lab's relay, to be asked.
     pub fn relay(&self) -> anyhow::Result<Client> {
         Client::connect(&self.folder.join("_underlay/control.sock"))

@@ -1,6 +1,7 @@
 //! Benchmarks of the release binary. `cargo xtask bench NAME` builds both and runs this.
 //!
-//! - `lab`: links of a lab. `overlay`: from container to container. A further benchmark is a module beside it.
+//! - `lab`: links of a lab. `overlay`: from container to container. `runtime`: until a container answers. A further
+//!   benchmark is a module beside them.
 //! - `cluster`: a lab that is brought up for one. `traffic`: what is sent through it.
 //! - `figures`: medians, intervals, goals. `row`: how they are printed.
 //!
@@ -12,6 +13,7 @@ mod figures;
 mod lab;
 mod overlay;
 mod row;
+mod runtime;
 mod traffic;
 
 use std::path::PathBuf;
@@ -40,6 +42,8 @@ enum Name {
     Lab,
     /// From container to container: weft, the kernel's own way as flannel sets it up, and the bare underlay.
     Overlay,
+    /// A container's start, until another node has an answer from it.
+    Runtime,
 }
 
 /// How much is measured.
@@ -68,7 +72,7 @@ fn run(cli: &Cli) -> anyhow::Result<bool> {
         bail!("a lab needs root: run `cargo xtask bench` as root");
     }
     let quick = match cli.name {
-        Name::Lab => 0.5,
+        Name::Lab | Name::Runtime => 0.5,
         // It has four times as many cases.
         Name::Overlay => 0.1,
     };
@@ -77,6 +81,7 @@ fn run(cli: &Cli) -> anyhow::Result<bool> {
     let rows = match cli.name {
         Name::Lab => lab::run(&weft()?, effort)?,
         Name::Overlay => overlay::run(&weft()?, effort)?,
+        Name::Runtime => runtime::run(&weft()?, if cli.quick { 20 } else { 200 })?,
     };
     row::print(&rows, cli.json);
     Ok(rows.iter().all(row::Row::is_met))

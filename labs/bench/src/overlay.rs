@@ -19,7 +19,8 @@ use crate::Effort;
 use crate::figures::part;
 use crate::row::{Goal, Row, Title, against, beside};
 use crate::traffic::{Path, questions};
-use site::{Family, Site};
+use site::Site;
+pub use site::{Family, address};
 
 /// Questions of a run: an answer takes some 10 us.
 const QUESTIONS: usize = 1000;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::figures::{Figure, figure, mean, median, ratios};
+use crate::figures::{Figure, figure, mean, median, part, ratios};
 
 /// What a figure must be, as a part of the goal.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +48,11 @@ pub fn against(title: Title, weft: &[f64], goal: Goal) -> Row {
 /// The same for parts of one long run: their mean counts.
 pub fn whole_against(title: Title, weft: &[f64], goal: Goal) -> Row {
     judged(title, weft, goal, mean)
+}
+
+/// The same for the value below which 99 of 100 are.
+pub fn tail_against(title: Title, weft: &[f64], goal: Goal) -> Row {
+    judged(title, weft, goal, |values| part(values, 0.99))
 }
 
 fn judged(title: Title, weft: &[f64], goal: Goal, middle: fn(&[f64]) -> f64) -> Row {

@@ -6,7 +6,7 @@ use std::path::Path as File;
 
 use anyhow::Context;
 use serde_json::Value;
-use weft_overlay::netns::{self, run_in_netns};
+use weft_overlay::netns::run_in_netns;
 
 use super::kernel::{self, Node};
 use super::{Ways, tool};
@@ -100,32 +100,17 @@ impl Site {
     }
 
     fn weft(&self, to: &str, inside: Family) -> anyhow::Result<Path> {
-        let far = self.container(to)?;
+        let far = self.cluster.container(to)?;
         Ok(Path {
-            near: self.container("red/a")?,
+            near: self.cluster.container("red/a")?,
             to: address(&far, UNDERLAY, inside)?,
             far,
         })
     }
-
-    fn container(&self, name: &str) -> anyhow::Result<OwnedFd> {
-        let said = self
-            .cluster
-            .exec(name, &["readlink", "/proc/self/ns/net"])?;
-        let wanted = String::from_utf8_lossy(&said.stdout).trim().to_owned();
-        for entry in std::fs::read_dir("/proc")?.flatten() {
-            let file = entry.path().join("ns/net");
-            // A process may end while it is looked at.
-            if std::fs::read_link(&file).is_ok_and(|link| link.to_string_lossy() == wanted) {
-                return Ok(netns::open(&file)?);
-            }
-        }
-        anyhow::bail!("no process is in the network namespace of {name}")
-    }
 }
 
 /// The first address of a device that is known beyond its link.
-fn address(netns: &OwnedFd, device: &str, family: Family) -> anyhow::Result<IpAddr> {
+pub fn address(netns: &OwnedFd, device: &str, family: Family) -> anyhow::Result<IpAddr> {
     let which = match family {
         Family::Four => "-4",
         Family::Six => "-6",
