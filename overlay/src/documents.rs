@@ -72,6 +72,12 @@ pub struct TenantSpec {
     /// Labels.
     #[serde(default)]
     pub labels: Labels,
+    /// How many networks it may have; as many as it likes without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_networks: Option<u32>,
+    /// How many endpoints its containers may ask for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_endpoints: Option<u32>,
 }
 
 /// Which datapath carries a network.

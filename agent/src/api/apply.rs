@@ -10,7 +10,7 @@ use super::fault::{fault, refused, store};
 use super::shared::Shared;
 use crate::mirror::State;
 use crate::node::jitter;
-use crate::plan::desired::{self, Planned, Refusal, Write};
+use crate::plan::desired::{self, How, Planned, Refusal, Write};
 use crate::proto;
 use crate::storage::{self, Wrote};
 
@@ -52,7 +52,11 @@ pub async fn remove(
     request: proto::RemoveRequest,
 ) -> Result<proto::RemoveReply, Status> {
     let state = shared.fresh().await?;
-    let plan = |s: &State| desired::remove(s, &request.kind, &request.name, request.stop_only);
+    let how = How {
+        stop_only: request.stop_only,
+        force: request.force,
+    };
+    let plan = |s: &State| desired::remove(s, &request.kind, &request.name, how);
     let (removal, _) = settle(shared, state, plan, |r| &r.write).await?;
     Ok(proto::RemoveReply {
         removed: removal.removed,
@@ -96,6 +100,12 @@ fn plan(state: &State, object: &proto::Object) -> Result<Planned, Refusal> {
         Refusal::invalid(&subject, e, "compare it with the format of site files")
     };
     match object.kind.as_str() {
+        "tenant" => {
+            let bad = |e| Refusal::invalid(&subject, e, "write a name like red");
+            let name = object.name.parse().map_err(bad)?;
+            let wanted = serde_json::from_str(&object.json).map_err(unreadable)?;
+            desired::tenant(state, &name, &wanted)
+        }
         "network" => {
             let wanted: site::Network = serde_json::from_str(&object.json).map_err(unreadable)?;
             desired::network(state, &wanted)
@@ -112,7 +122,7 @@ fn plan(state: &State, object: &proto::Object) -> Result<Planned, Refusal> {
         _ => Err(Refusal::invalid(
             &subject,
             "this kind cannot be applied",
-            "apply a network, container or chain",
+            "apply a tenant, network, container or chain",
         )),
     }
 }

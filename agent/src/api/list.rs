@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 use weft_overlay::ContainerRef;
+use weft_overlay::documents::{NetworkSpec, NodeSpec};
+use weft_overlay::mtu::network_mtu;
 
 use super::fault::fault;
 use super::shared::Shared;
@@ -215,7 +217,13 @@ fn subnets(state: &State) -> Vec<Object> {
     let mut list = Vec::new();
     for (network, leases) in &state.subnets {
         for (net, doc) in leases {
-            let added = json!({ "network": network, "subnet": net });
+            let node = state.nodes.get(&doc.value.node);
+            let vtep = node.and_then(|n| n.value.vteps.first());
+            let fits = (state.networks.get(network)).and_then(|n| fits(&n.value, &node?.value));
+            let added = json!({
+                "network": network, "subnet": net, "vtep": vtep,
+                "mtu": fits.map(|(mtu, _)| mtu), "mtu_from": fits.map(|(_, from)| from),
+            });
             list.push(object(
                 "subnet",
                 format!("{network}/{net}"),
@@ -225,6 +233,17 @@ fn subnets(state: &State) -> Vec<Object> {
         }
     }
     list
+}
+
+/// The MTU of a network's interfaces on a node, bytes, and what it comes from.
+fn fits(network: &NetworkSpec, node: &NodeSpec) -> Option<(u16, &'static str)> {
+    let (underlay, vtep) = (node.mtu?, *node.vteps.first()?);
+    let mtu = network_mtu(network, underlay, vtep);
+    let from = match network.mtu {
+        Some(asked) if asked == mtu => "document",
+        _ => "underlay",
+    };
+    Some((mtu, from))
 }
 
 /// How the node and its cluster are, as far as it knows.

@@ -1,6 +1,6 @@
 //! What a person wants, checked against what is, as one transaction each: all of it or nothing.
 //!
-//! - `network`, `container`, `chain`: what `apply` writes.
+//! - `tenant`, `network`, `container`, `chain`: what `apply` writes.
 //! - `remove`: what `remove` deletes, and what it refuses.
 //!
 //! Every write is fenced by the revisions it was planned from, so two agents never both win.
@@ -14,11 +14,13 @@ mod chain;
 mod container;
 mod network;
 mod remove;
+mod tenant;
 
 pub use chain::{WantedChain, chain};
 pub use container::container;
 pub use network::network;
-pub use remove::{Removal, remove};
+pub use remove::{How, Removal, remove};
+pub use tenant::tenant;
 
 /// What kind of refusal it is; the API turns it into a gRPC code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

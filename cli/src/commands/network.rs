@@ -35,6 +35,9 @@ pub enum Network {
     Rm {
         /// TENANT/NETWORK
         name: NetworkRef,
+        /// Remove the containers that use it, too, and say which.
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -147,6 +150,9 @@ pub fn run(host: &str, json: bool, network: Network) -> Done {
                     [
                         ("SUBNET", "subnet"),
                         ("NODE", "node"),
+                        ("VTEP", "vtep"),
+                        ("MTU", "mtu"),
+                        ("MTU OF", "mtu_from"),
                         ("HELD SINCE", "held_since"),
                     ],
                 );
@@ -155,10 +161,11 @@ pub fn run(host: &str, json: bool, network: Network) -> Done {
                 }
                 output::objects(json, &endpoints, ENDPOINT_COLUMNS);
             }
-            Network::Rm { name } => {
+            Network::Rm { name, force } => {
                 let request = RemoveRequest {
                     kind: "network".into(),
                     name: name.to_string(),
+                    force,
                     ..RemoveRequest::default()
                 };
                 print_removed(json, &agent.remove(request).await?);

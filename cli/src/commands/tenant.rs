@@ -2,9 +2,11 @@
 
 use clap::Subcommand;
 use weft_agent::overlay::TenantName;
-use weft_agent::proto::{Object, RemoveRequest};
+use weft_agent::overlay::documents::TenantSpec;
+use weft_agent::proto::RemoveRequest;
 
-use super::apply::{print_changes, print_removed};
+use super::apply::{object, print_changes, print_removed};
+use super::container::label;
 use crate::connect::with_agent;
 use crate::fail::Done;
 use crate::output;
@@ -12,10 +14,19 @@ use crate::output;
 /// `weft tenant ...`
 #[derive(Debug, Subcommand)]
 pub enum Tenant {
-    /// Make a tenant.
+    /// Make a tenant, or change what it may have.
     Create {
         /// Its name.
         name: TenantName,
+        /// How many networks it may have.
+        #[arg(long)]
+        max_networks: Option<u32>,
+        /// How many endpoints its containers may ask for.
+        #[arg(long)]
+        max_endpoints: Option<u32>,
+        /// KEY=VALUE; may be repeated.
+        #[arg(long = "label", value_parser = label)]
+        labels: Vec<(String, String)>,
     },
     /// List tenants.
     Ls,
@@ -35,18 +46,32 @@ pub enum Tenant {
 pub fn run(host: &str, json: bool, tenant: Tenant) -> Done {
     with_agent(host, async |mut agent| {
         match tenant {
-            Tenant::Create { name } => {
-                let object = Object {
-                    kind: "tenant".into(),
-                    name: name.to_string(),
-                    json: "{}".into(),
-                    revision: 0,
+            Tenant::Create {
+                name,
+                max_networks,
+                max_endpoints,
+                labels,
+            } => {
+                let spec = TenantSpec {
+                    labels: labels.into_iter().collect(),
+                    max_networks,
+                    max_endpoints,
                 };
-                print_changes(json, &agent.apply(vec![object], false).await?);
+                let objects = vec![object("tenant", name.as_str(), &spec)?];
+                print_changes(json, &agent.apply(objects, false).await?);
             }
             Tenant::Ls => {
                 let list = agent.list("tenant", "", "").await?;
-                output::objects(json, &list, [("TENANT", "name"), ("LABELS", "labels")]);
+                output::objects(
+                    json,
+                    &list,
+                    [
+                        ("TENANT", "name"),
+                        ("MAX NETWORKS", "max_networks"),
+                        ("MAX ENDPOINTS", "max_endpoints"),
+                        ("LABELS", "labels"),
+                    ],
+                );
             }
             Tenant::Show { name } => {
                 let list = agent.list("tenant", "", name.as_str()).await?;

@@ -11,6 +11,7 @@ use weft_overlay::naming::name_interfaces;
 use weft_overlay::site::{Attachment, Container};
 use weft_overlay::{ContainerRef, EndpointRef, NetworkRef, NodeName};
 
+use super::tenant::room_for_endpoints;
 use super::{Action, Planned, Refusal, Write, known};
 use crate::mirror::State;
 
@@ -115,6 +116,15 @@ pub fn container(state: &State, wanted: &Container, uid: String) -> Result<Plann
         if let Some(doc) = state.networks.get(&network) {
             write.require(&Key::Network(network), doc.revision);
         }
+    }
+    let others = state.containers.iter();
+    let others = others.filter(|(c, _)| c.tenant == *tenant && **c != wanted.name);
+    let has: usize = others.map(|(_, d)| d.value.interfaces.len()).sum();
+    let before = present.map_or(0, |d| d.value.interfaces.len());
+    // One that asks for no more than before is nobody's loss.
+    let more = spec.interfaces.len();
+    if more > before {
+        room_for_endpoints(state, tenant, &mut write, (has, more))?;
     }
     write.put(&key, &spec, present.map(|d| d.revision));
     Ok(Planned {

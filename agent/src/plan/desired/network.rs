@@ -8,6 +8,7 @@ use weft_overlay::keys::Key;
 use weft_overlay::network::{NetworkError, network_spec};
 use weft_overlay::{Vni, site};
 
+use super::tenant::room_for_network;
 use super::{Action, Planned, Refusal, RefusalKind, Write};
 use crate::mirror::State;
 
@@ -36,6 +37,7 @@ pub fn network(state: &State, wanted: &site::Network) -> Result<Planned, Refusal
     }
     write.put(&key, &spec, present.map(|d| d.revision));
     if present.is_none() {
+        room_for_network(state, &wanted.name.tenant, &mut write)?;
         write.put(&Key::Vni(spec.vni), &wanted.name, None);
     }
     let action = if present.is_some() {

@@ -17,15 +17,24 @@ pub struct Removal {
     pub write: Write,
 }
 
-/// Plans the removal of `kind` `name`; `stop_only` stops a container and keeps it.
-pub fn remove(state: &State, kind: &str, name: &str, stop_only: bool) -> Result<Removal, Refusal> {
+/// How something is removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct How {
+    /// A container is stopped, and kept.
+    pub stop_only: bool,
+    /// A network goes with the containers that use it.
+    pub force: bool,
+}
+
+/// Plans the removal of `kind` `name`.
+pub fn remove(state: &State, kind: &str, name: &str, how: How) -> Result<Removal, Refusal> {
     let subject = format!("{kind} {name}");
     let bad = |e: &dyn std::fmt::Display| {
         Refusal::invalid(&subject, e, "write the name as `weft` lists it")
     };
     match kind {
-        "container" => container(state, &name.parse().map_err(|e| bad(&e))?, stop_only),
-        "network" => network(state, &name.parse().map_err(|e| bad(&e))?),
+        "container" => container(state, &name.parse().map_err(|e| bad(&e))?, how.stop_only),
+        "network" => network(state, &name.parse().map_err(|e| bad(&e))?, how.force),
         "tenant" => tenant(state, &name.parse().map_err(|e| bad(&e))?),
         "chain" => {
             let (tenant, chain) = name
@@ -88,7 +97,7 @@ fn kept_claims(state: &State, name: &ContainerRef, spec: &ContainerSpec) -> Vec<
     ops
 }
 
-fn network(state: &State, name: &NetworkRef) -> Result<Removal, Refusal> {
+fn network(state: &State, name: &NetworkRef, force: bool) -> Result<Removal, Refusal> {
     let subject = format!("network {name}");
     let Some(doc) = state.networks.get(name) else {
         let help = known("network", state.networks.keys());
@@ -98,24 +107,24 @@ fn network(state: &State, name: &NetworkRef) -> Result<Removal, Refusal> {
     if state.is_unreadable_below(&tenant_prefix(&name.tenant)) {
         return Err(Refusal::unreadable_below(subject, &name.tenant));
     }
-    let users: Vec<String> = state
-        .containers
+    let users = state.containers.iter().filter(|(c, d)| {
+        c.tenant == name.tenant && d.value.interfaces.iter().any(|i| i.network == name.network)
+    });
+    let containers: Vec<&ContainerRef> = users.map(|(c, _)| c).collect();
+    let users: Vec<String> = containers
         .iter()
-        .filter(|(c, d)| {
-            c.tenant == name.tenant && d.value.interfaces.iter().any(|i| i.network == name.network)
-        })
-        .map(|(c, _)| format!("container {c}"))
+        .map(|c| format!("container {c}"))
         .collect();
     let endpoints: Vec<String> = state
         .endpoints_of(name)
         .map(|(e, _)| format!("endpoint {e}"))
         .collect();
     let in_use = if users.is_empty() { endpoints } else { users };
-    if !in_use.is_empty() {
+    if !in_use.is_empty() && !force {
         return Err(Refusal::state(
             subject,
             format!("is in use by {}", in_use.join(", ")),
-            "remove the containers first (`weft rm TENANT/NAME`)",
+            "remove the containers first (`weft rm TENANT/NAME`), or with it (`--force`)",
         ));
     }
     let mut write = Write::default();
@@ -127,10 +136,14 @@ fn network(state: &State, name: &NetworkRef) -> Result<Removal, Refusal> {
     write
         .ops
         .push(WriteOp::Delete(Key::Vni(doc.value.vni).path()));
-    Ok(Removal {
-        removed: vec![subject],
-        write,
-    })
+    let mut removed = vec![subject];
+    for container in containers {
+        let more = self::container(state, container, false)?;
+        write.expect.extend(more.write.expect);
+        write.ops.extend(more.write.ops);
+        removed.extend(more.removed);
+    }
+    Ok(Removal { removed, write })
 }
 
 fn tenant(state: &State, name: &TenantName) -> Result<Removal, Refusal> {

@@ -41,6 +41,11 @@ fn red_front() -> State {
     s
 }
 
+const STOP: How = How {
+    stop_only: true,
+    force: false,
+};
+
 #[test]
 fn a_network_comes_with_its_tenant_and_vni_in_one_write() {
     let planned = network(&world(), &wanted_network("red/front")).unwrap();
@@ -216,25 +221,27 @@ fn a_network_in_use_is_not_removed() {
         .unwrap()
         .write
         .preview(&mut s);
-    let refusal = remove(&s, "network", "red/front", false).unwrap_err();
+    let refusal = remove(&s, "network", "red/front", How::default()).unwrap_err();
     assert_eq!(refusal.kind, RefusalKind::State);
     assert!(refusal.cause.contains("container red/a"), "{refusal}");
-    assert!(remove(&s, "tenant", "red", false).is_err());
+    assert!(remove(&s, "tenant", "red", How::default()).is_err());
     // A container whose document cannot be read may use it too.
     let mut unclear = red_front();
     unclear.put("/weft/v1/tenants/red/containers/a/spec", b"{", 9);
     for (kind, name) in [("network", "red/front"), ("tenant", "red")] {
-        let refusal = remove(&unclear, kind, name, false).unwrap_err();
+        let refusal = remove(&unclear, kind, name, How::default()).unwrap_err();
         assert!(refusal.cause.contains("cannot be read"), "{refusal}");
     }
-    let stopped = remove(&s, "container", "red/a", true).unwrap();
+    let stopped = remove(&s, "container", "red/a", STOP).unwrap();
     assert!(matches!(&stopped.write.ops[..], [WriteOp::Put(..)]));
     assert_eq!(
-        remove(&s, "container", "red/z", false).unwrap_err().kind,
+        remove(&s, "container", "red/z", How::default())
+            .unwrap_err()
+            .kind,
         RefusalKind::NotFound
     );
     assert_eq!(
-        remove(&s, "node", "n1", false).unwrap_err().kind,
+        remove(&s, "node", "n1", How::default()).unwrap_err().kind,
         RefusalKind::Invalid
     );
 }
@@ -243,7 +250,7 @@ fn a_network_in_use_is_not_removed() {
 fn a_removal_loses_to_a_container_that_comes_meanwhile() {
     let mut s = red_front();
     s.revision = 40;
-    let removal = remove(&s, "network", "red/front", false).unwrap();
+    let removal = remove(&s, "network", "red/front", How::default()).unwrap();
     for prefix in ["containers/", "networks/front/"] {
         let fence = Expect::NoneSince(format!("/weft/v1/tenants/red/{prefix}"), 40);
         assert!(removal.write.expect.contains(&fence), "{removal:?}");
@@ -349,4 +356,35 @@ fn mistakes_in_a_chain_come_with_their_place() {
     }
     let misnamed = chain(&s, "red/other", &wanted_chain(GUARD), 5).unwrap_err();
     assert!(misnamed.cause.contains("red/web-guard"), "{misnamed}");
+}
+
+#[test]
+fn a_network_goes_with_its_containers_where_that_is_wanted() {
+    let mut s = State::default();
+    let front = br#"{"vni":1,"cidr4":"10.1.0.0/16","subnet_len4":26}"#;
+    s.put("/weft/v1/tenants/red/networks/front/spec", front, 4);
+    for (name, network) in [("a", "front"), ("b", "back")] {
+        let spec = format!(
+            r#"{{"uid":"u","image":"host","command":["x"],"node":"n1","interfaces":[{{"network":"{network}"}}]}}"#
+        );
+        s.put(
+            &format!("/weft/v1/tenants/red/containers/{name}/spec"),
+            spec.as_bytes(),
+            5,
+        );
+    }
+    let force = How {
+        force: true,
+        ..How::default()
+    };
+    let removal = remove(&s, "network", "red/front", force).unwrap();
+    assert_eq!(removal.removed, ["network red/front", "container red/a"]);
+    let deleted = |path: &str| {
+        removal
+            .write
+            .ops
+            .contains(&WriteOp::Delete(path.to_owned()))
+    };
+    assert!(deleted("/weft/v1/tenants/red/containers/a/spec"));
+    assert!(!deleted("/weft/v1/tenants/red/containers/b/spec"));
 }
