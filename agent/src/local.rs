@@ -78,6 +78,9 @@ pub struct LocalContainer {
     /// Where its interfaces are, if not in a container of this node's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub foreign: Option<String>,
+    /// Whether its tap device was made here, and goes with it.
+    #[serde(default)]
+    pub made_tap: bool,
     /// How it ended, when it is not to be started again by itself.
     #[serde(default)]
     pub ended: Option<Ended>,

@@ -135,6 +135,11 @@ fn a_namespace_of_somebody_else_joins_a_network() {
         ),
         (vec!["red/none/other", "--tap", "t0"], 3, "does not exist"),
         (
+            vec!["red/front/own", "--netns", "/proc/self/ns/net"],
+            1,
+            "own network namespace",
+        ),
+        (
             vec!["red/front/gone", "--netns", "/run/netns/none"],
             1,
             "/run/netns/none",
@@ -145,7 +150,9 @@ fn a_namespace_of_somebody_else_joins_a_network() {
         assert_eq!(output.status.code(), Some(code), "{line:?}: {said}");
         assert!(said.contains(words), "{line:?}: {said}");
     }
-    lab.must("n1", &["weft", "rm", "red/gone"]);
+    for name in ["red/gone", "red/own"] {
+        lab.must("n1", &["weft", "rm", name]);
+    }
 
     // The agent may go and come.
     let outside = lab.enter("red/far");

@@ -133,7 +133,7 @@ impl Reconciler {
         true
     }
 
-    fn failed(&mut self, container: &ContainerRef, uid: String, message: String) {
+    pub(super) fn failed(&mut self, container: &ContainerRef, uid: String, message: String) {
         let attempts = self
             .failing
             .get(container)
@@ -266,7 +266,7 @@ impl Reconciler {
             return Ok(());
         };
         if let Some(place) = self.foreign(container) {
-            return self.make_foreign(&place);
+            return self.make_foreign(container, &place);
         }
         let config = self.config(container, &spec.value);
         self.with_runtime(move |r| r.create(&config).map(drop))
@@ -350,14 +350,22 @@ impl Reconciler {
         Ok(false)
     }
 
-    /// Takes away the devices of a container that is down, and the programs' links to them.
+    /// Takes away the devices of a container that is down, and the programs' links to them. A tap device that somebody
+    /// else made stays. What lives on behind a device would reach the node itself without the program, so that is down.
     async fn take_links(&mut self, container: &ContainerRef) -> Result<(), String> {
         for interface in self.interfaces_of(container) {
             let name = interface.host_name();
             let link = self.netlink.link(&name).await.map_err(|e| e.to_string())?;
             if let Some(link) = link {
+                if self.foreign(container).is_some() {
+                    let down = self.netlink.set_down(&name).await;
+                    down.map_err(|e| e.to_string())?;
+                }
                 let detached = self.datapath.lock().detach(link.index);
                 detached.map_err(|e| chain_of(&e))?;
+                if interface.tap.is_some() && !self.made_tap(container) {
+                    continue;
+                }
                 self.netlink
                     .delete_link(&name)
                     .await

@@ -26,6 +26,11 @@ impl Reconciler {
         self.file.get().containers.get(container).and_then(place)
     }
 
+    pub(super) fn made_tap(&self, container: &ContainerRef) -> bool {
+        let record = self.file.get().containers.get(container);
+        record.is_some_and(|record| record.made_tap)
+    }
+
     /// Adds what others made and what is there; it counts as made until its interfaces were given to it once.
     pub(super) async fn observe_foreign(&self, observed: &mut BTreeMap<ContainerRef, Observed>) {
         for (container, record) in &self.file.get().containers {
@@ -50,7 +55,11 @@ impl Reconciler {
     }
 
     /// Makes the tap device; a namespace is others' to make.
-    pub(super) fn make_foreign(&mut self, place: &Foreign) -> Result<(), String> {
+    pub(super) fn make_foreign(
+        &mut self,
+        container: &ContainerRef,
+        place: &Foreign,
+    ) -> Result<(), String> {
         match place {
             Foreign::Netns(path) => {
                 let opened = netns::open(path);
@@ -63,6 +72,10 @@ impl Reconciler {
                 made.map_err(|e| {
                     format!("tap device {name}: {e}; is /dev/net/tun there, and the name free?")
                 })?;
+                self.remember(|local| {
+                    let record = local.containers.get_mut(container);
+                    record.map(|record| record.made_tap = true)
+                });
                 self.again = true;
                 Ok(())
             }

@@ -38,6 +38,12 @@ impl Reconciler {
                 Ok(()) => {
                     self.plumbed.insert(container.clone());
                 }
+                // What somebody else made may never do: who asked for it is told.
+                Err(cause) if self.foreign(container).is_some() => {
+                    let record = self.file.get().containers.get(container);
+                    let uid = record.map(|r| r.uid.clone()).unwrap_or_default();
+                    self.failed(container, uid, cause);
+                }
                 Err(cause) => self.problem(format!("interfaces of container {container}"), cause),
             }
         }
