@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 
 use ipnet::IpNet;
 
+use super::observe::names_of;
 use super::{AddressInfo, ContainerNet, LinkError, LinkInfo, Netlink, Route, sysctl};
 
 /// Sets up one interface of a container, which `ensure_veth` put into `netns`: what is missing is
@@ -44,8 +45,10 @@ pub async fn missing_inside(
     nets: &[ContainerNet],
 ) -> Result<Vec<String>, LinkError> {
     let inside = Netlink::in_netns(netns)?;
-    let (links, addresses) = (inside.links().await?, inside.addresses().await?);
-    let routes = inside.routes().await?;
+    let links = inside.links().await?;
+    let names = names_of(&links);
+    let addresses = inside.addresses_of(&names).await?;
+    let routes = inside.routes_of(&names).await?;
     let lacks = nets
         .iter()
         .flat_map(|net| missing(net, &links, &addresses, &routes));

@@ -65,7 +65,14 @@ impl Netlink {
 
     /// All addresses.
     pub async fn addresses(&self) -> Result<Vec<AddressInfo>, LinkError> {
-        let names = self.names().await?;
+        self.addresses_of(&self.names().await?).await
+    }
+
+    /// All addresses, of links whose names are known.
+    pub(super) async fn addresses_of(
+        &self,
+        names: &BTreeMap<u32, String>,
+    ) -> Result<Vec<AddressInfo>, LinkError> {
         let messages: Vec<AddressMessage> = self
             .handle
             .address()
@@ -76,13 +83,20 @@ impl Netlink {
             .map_err(|e| LinkError::refused("list", "addresses", e))?;
         Ok(messages
             .iter()
-            .filter_map(|m| address_info(m, &names))
+            .filter_map(|m| address_info(m, names))
             .collect())
     }
 
     /// The unicast routes of the main table, of both families.
     pub async fn routes(&self) -> Result<Vec<Route>, LinkError> {
-        let names = self.names().await?;
+        self.routes_of(&self.names().await?).await
+    }
+
+    /// The same, of links whose names are known.
+    pub(super) async fn routes_of(
+        &self,
+        names: &BTreeMap<u32, String>,
+    ) -> Result<Vec<Route>, LinkError> {
         let mut routes = Vec::new();
         for message in [
             RouteMessageBuilder::<Ipv4Addr>::new().build(),
@@ -96,20 +110,20 @@ impl Netlink {
                 .try_collect()
                 .await
                 .map_err(|e| LinkError::refused("list", "routes", e))?;
-            routes.extend(messages.iter().filter_map(|m| route_info(m, &names)));
+            routes.extend(messages.iter().filter_map(|m| route_info(m, names)));
         }
         routes.sort();
         Ok(routes)
     }
 
     async fn names(&self) -> Result<BTreeMap<u32, String>, LinkError> {
-        Ok(self
-            .links()
-            .await?
-            .into_iter()
-            .map(|l| (l.index, l.name))
-            .collect())
+        Ok(names_of(&self.links().await?))
     }
+}
+
+/// The names of links by number.
+pub(super) fn names_of(links: &[LinkInfo]) -> BTreeMap<u32, String> {
+    links.iter().map(|l| (l.index, l.name.clone())).collect()
 }
 
 fn link_info(message: &LinkMessage) -> LinkInfo {
