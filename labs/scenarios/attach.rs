@@ -171,8 +171,10 @@ fn a_namespace_of_somebody_else_joins_a_network() {
         let links = lab.must("n1", &["ip", "netns", "exec", "theirs", "ip", "-o", "link"]);
         (!links.contains("eth0")).then_some(())
     });
-    let left = objects(&lab.must("n1", &["weft", "endpoint", "ls", "--json"]));
-    assert_eq!(left.len(), 2, "{left:?}");
+    wait_until("its endpoint is gone", UP_WITHIN, || {
+        let left = objects(&lab.must("n1", &["weft", "endpoint", "ls", "--json"]));
+        (left.len() == 2).then_some(())
+    });
     lab.must("n1", &["ip", "netns", "del", "theirs"]);
     lab.down();
 }
