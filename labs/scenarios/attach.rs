@@ -134,6 +134,19 @@ fn a_namespace_of_somebody_else_joins_a_network() {
             "cannot be used with",
         ),
         (vec!["red/none/other", "--tap", "t0"], 3, "does not exist"),
+        (vec!["red/front/near", "--tap", "t0"], 4, "something else"),
+        (vec!["red/front/card0", "--tap", "t0"], 0, "red/front/card0"),
+        (vec!["blue/front/card0", "--tap", "t0"], 4, "red/card0"),
+        (
+            vec!["red/front/card", "--tap", "eth0"],
+            1,
+            "tap device eth0",
+        ),
+        (
+            vec!["red/front/file", "--netns", "/etc/passwd"],
+            1,
+            "no namespace",
+        ),
         (
             vec!["red/front/own", "--netns", "/proc/self/ns/net"],
             1,
@@ -150,9 +163,11 @@ fn a_namespace_of_somebody_else_joins_a_network() {
         assert_eq!(output.status.code(), Some(code), "{line:?}: {said}");
         assert!(said.contains(words), "{line:?}: {said}");
     }
-    for name in ["red/gone", "red/own"] {
+    for name in ["red/gone", "red/own", "red/card", "red/file", "red/card0"] {
         lab.must("n1", &["weft", "rm", name]);
     }
+    let none = lab.exec("n1", &["weft", "endpoint", "detach", "red/front/none"]);
+    assert_eq!(none.status.code(), Some(3), "{}", text(&none));
 
     // The agent may go and come.
     let outside = lab.enter("red/far");

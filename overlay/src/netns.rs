@@ -3,12 +3,15 @@
 //! A thread's namespace is never changed under anybody: whatever must happen inside a namespace
 //! happens on a thread of its own, which ends afterwards.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::statfs::{NSFS_MAGIC, statfs};
 
 /// A namespace that could not be opened, made or entered.
 #[derive(Debug, thiserror::Error)]
@@ -52,9 +55,19 @@ pub fn of_pid(pid: u32) -> Result<OwnedFd, NetnsError> {
     open(Path::new(&format!("/proc/{pid}/ns/net")))
 }
 
-/// The namespace at a path (`/proc/PID/ns/net` or a bind mount of one).
+/// The namespace at a path (`/proc/PID/ns/net` or a bind mount of one). Anything else is not even opened: that may
+/// wait for ever, or do something.
 pub fn open(path: &Path) -> Result<OwnedFd, NetnsError> {
-    match File::open(path) {
+    let seen = statfs(path).map_err(|e| failed("open", path.display(), e))?;
+    if seen.filesystem_type() != NSFS_MAGIC {
+        let error = io::Error::new(io::ErrorKind::InvalidInput, "it is no namespace");
+        return Err(failed("open", path.display(), error));
+    }
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(path);
+    match file {
         Ok(file) => Ok(file.into()),
         Err(error) => Err(failed("open", path.display(), error)),
     }

@@ -117,10 +117,18 @@ pub fn plan(state: &State, local: &LocalState, me: &NodeName) -> Vec<EndpointOp>
             .get(&container)
             .is_some_and(|d| d.value.node == *me)
             || state.is_unreadable(&Key::Container(container.clone()));
-        if ours && !is_recorded && !is_wanted {
+        // One that is recorded as it is wanted has all its endpoints: it left the network of this one.
+        let is_settled = local.containers.get(&container).is_some_and(|record| {
+            let doc = state.containers.get(&container);
+            doc.is_some_and(|d| d.value.node == *me && d.value.uid == record.uid)
+        });
+        if ours && (is_settled || (!is_recorded && !is_wanted)) {
             let name = endpoint.to_string();
             // What moved to another node has taken its addresses along.
-            let moved = state.containers.contains_key(&container);
+            let moved = state
+                .containers
+                .get(&container)
+                .is_some_and(|d| d.value.node != *me);
             let claims = state
                 .addresses
                 .iter()
@@ -230,6 +238,30 @@ mod tests {
             claims: vec![],
         };
         assert_eq!(plan(&state, &local, &me()), [deleted]);
+    }
+
+    #[test]
+    fn a_container_that_left_a_network_leaves_no_endpoint_there() {
+        let (mut state, mut local) = world();
+        let left = br#"{"uid":"t","addresses":["10.2.0.2"],"mac":"0a:00:00:00:00:01","node":"n1","container":"a","interface":"eth0"}"#;
+        state.put("/weft/v1/tenants/red/networks/back/endpoints/a", left, 7);
+        let claim = "/weft/v1/tenants/red/networks/back/addresses/10.2.0.2";
+        state.put(claim, br#""red/back/a""#, 6);
+        let deletes = |state: &State, local: &LocalState| {
+            let ops = plan(state, local, &me());
+            let deleted = |op: &EndpointOp| match op {
+                EndpointOp::Delete {
+                    expect: 7, claims, ..
+                } => Some(claims.len()),
+                _ => None,
+            };
+            ops.iter().find_map(deleted)
+        };
+        assert_eq!(deletes(&state, &local), Some(1));
+        // Its old life is not taken down yet.
+        let record = local.containers.values_mut().next().unwrap();
+        record.uid = "t".into();
+        assert_eq!(deletes(&state, &local), None);
     }
 
     #[test]

@@ -71,6 +71,14 @@ pub fn prepare(p: &Preparing<'_>, container: &ContainerRef, spec: &ContainerSpec
         Some(Foreign::Tap(name)) => Some(name),
         _ => None,
     };
+    let taken =
+        (p.local.interfaces()).find(|(c, i)| *c != container && tap.is_some() && i.tap == tap);
+    if let Some((other, _)) = taken {
+        return Prepared::Blocked(format!(
+            "{} has that tap device; detach it there, or name another",
+            other
+        ));
+    }
     let (mut leases, mut claims) = (Vec::new(), Vec::new());
     for (index, interface) in named.iter().enumerate() {
         let network = NetworkRef {

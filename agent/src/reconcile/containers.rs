@@ -356,7 +356,7 @@ impl Reconciler {
         for interface in self.interfaces_of(container) {
             let name = interface.host_name();
             let link = self.netlink.link(&name).await.map_err(|e| e.to_string())?;
-            if let Some(link) = link {
+            if let Some(link) = link.filter(|l| interface.tap.is_none() || l.is_tap()) {
                 if self.foreign(container).is_some() {
                     let down = self.netlink.set_down(&name).await;
                     down.map_err(|e| e.to_string())?;

@@ -76,12 +76,14 @@ impl Reconciler {
                 is = mtu,
                 "the underlay has another MTU"
             );
-            self.underlay_mtu = mtu;
             let config = &self.shared.config;
             let made = overlay_device::ensure(config, &self.netlink, mtu).await;
             if let Err(error) = made {
+                // Tried again in the next pass.
                 self.problem(error.subject, error.cause);
+                return;
             }
+            self.underlay_mtu = mtu;
             // Ends of pairs follow in the next pass.
             self.inspected = None;
             self.again = true;
@@ -102,9 +104,13 @@ impl Reconciler {
 
     /// The host end of each port that exists.
     fn ports(&self, links: &[LinkInfo]) -> BTreeMap<PortId, u32> {
-        let by_name: BTreeMap<&str, u32> =
-            links.iter().map(|l| (l.name.as_str(), l.index)).collect();
-        let of = |i: &LocalInterface| Some((i.port, *by_name.get(i.host_name().as_str())?));
+        let by_name: BTreeMap<&str, &LinkInfo> =
+            links.iter().map(|l| (l.name.as_str(), l)).collect();
+        let of = |i: &LocalInterface| {
+            let link = by_name.get(i.host_name().as_str())?;
+            // A device that only has the name is not touched.
+            (i.tap.is_none() || link.is_tap()).then_some((i.port, link.index))
+        };
         self.file
             .get()
             .interfaces()

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::sys::stat::fstat;
 use weft_overlay::documents::NetworkSpec;
 use weft_overlay::foreign::Foreign;
-use weft_overlay::link::LinkError;
+use weft_overlay::link::{LinkError, LinkInfo};
 use weft_overlay::mtu::network_mtu;
 use weft_overlay::tap::Tap;
 use weft_overlay::{ContainerRef, netns};
@@ -19,6 +19,12 @@ use crate::node::chain_of;
 fn place(record: &LocalContainer) -> Option<Foreign> {
     let text = record.foreign.as_deref()?;
     Foreign::of(text).unwrap_or_default()
+}
+
+/// What tells a namespace from all others while it is open.
+fn number(netns: &impl AsFd) -> Result<(u64, u64), String> {
+    let seen = fstat(netns.as_fd()).map_err(|e| e.to_string())?;
+    Ok((seen.st_dev, seen.st_ino))
 }
 
 impl Reconciler {
@@ -38,7 +44,7 @@ impl Reconciler {
                 Some(Foreign::Netns(path)) => netns::open(&path).is_ok(),
                 Some(Foreign::Tap(name)) => {
                     let link = self.netlink.link(name.as_str()).await;
-                    link.is_ok_and(|link| link.is_some())
+                    link.is_ok_and(|link| link.as_ref().is_some_and(LinkInfo::is_tap))
                 }
                 None => continue,
             };
@@ -93,14 +99,19 @@ impl Reconciler {
             },
         };
         let inside = opened.map_err(|e| e.to_string())?;
-        let number =
-            |fd: &dyn Fn() -> nix::Result<nix::libc::stat>| fd().map(|s| (s.st_dev, s.st_ino)).ok();
-        let (own, its) = (
-            number(&|| fstat(self.netlink.netns())),
-            number(&|| fstat(inside.as_fd())),
-        );
-        if own == its {
+        let its = number(&inside)?;
+        if number(&self.netlink.netns())? == its {
             return Err("is the node's own network namespace; a container's cannot be".to_owned());
+        }
+        if self.foreign(container).is_some() {
+            for (other, pid) in &self.pids {
+                let theirs = netns::of_pid(*pid).ok().and_then(|ns| number(&ns).ok());
+                if theirs == Some(its) {
+                    return Err(format!(
+                        "is the network namespace of container {other}; name its networks there"
+                    ));
+                }
+            }
         }
         Ok(Some(inside))
     }
@@ -119,6 +130,9 @@ impl Reconciler {
             .existing("attach", &name)
             .await
             .map_err(refused)?;
+        if !link.is_tap() {
+            return Err(format!("device {name} is no tap device; name another"));
+        }
         self.netlink
             .set_mtu(&name, u32::from(mtu))
             .await

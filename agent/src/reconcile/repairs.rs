@@ -82,6 +82,12 @@ impl Reconciler {
             match links.iter().find(|link| link.name == name) {
                 None => lost.push(format!("device {name}")),
                 Some(link) if !link.up => lost.push(format!("device {name} up")),
+                Some(link) if interface.tap.is_some() => {
+                    let mtu = self.inside_of(interface, &network.value, false).mtu;
+                    if link.mtu != mtu {
+                        lost.push(format!("device {name} {MTU} {mtu}"));
+                    }
+                }
                 Some(_) => {
                     let first = ours && index == 0;
                     nets.push(self.inside_of(interface, &network.value, first));

@@ -111,6 +111,13 @@ pub struct VethSpec {
     pub mtu: u32,
 }
 
+impl LinkInfo {
+    /// Whether it is a device of drivers/net/tun.c that carries Ethernet frames: the others have no address.
+    pub fn is_tap(&self) -> bool {
+        self.kind == LinkKind::Other("tun".to_owned()) && self.mac.is_some()
+    }
+}
+
 /// A link that should exist and be up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DesiredLink {

@@ -26,6 +26,7 @@ pub fn container(state: &State, wanted: &Container, uid: String) -> Result<Plann
         Foreign::of(&wanted.image).map_err(|e| Refusal::invalid(&subject, &e, e.help()))?;
     if let Some(place) = &foreign {
         check_foreign(place, wanted, &subject)?;
+        check_device(state, place, wanted, &subject)?;
     } else if wanted.command.is_empty() {
         return Err(Refusal::invalid(
             subject,
@@ -132,6 +133,27 @@ pub fn container(state: &State, wanted: &Container, uid: String) -> Result<Plann
         detail,
         write,
     })
+}
+
+/// A tap device joins one network, whoever's. Two that ask at once are told apart by the node.
+fn check_device(
+    state: &State,
+    place: &Foreign,
+    wanted: &Container,
+    subject: &str,
+) -> Result<(), Refusal> {
+    let image = place.to_string();
+    let mut others = state.containers.iter().filter(|(c, _)| **c != wanted.name);
+    let same =
+        others.find(|(_, d)| d.value.image == image && Some(&d.value.node) == wanted.node.as_ref());
+    match (place, same) {
+        (Foreign::Tap(name), Some((other, _))) => Err(Refusal::state(
+            subject,
+            format!("tap device {name} is that of {other}"),
+            "detach it there, or name another",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// What goes to another node takes its addresses along: they are claimed before the old node lets go of them.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Value, json};
+use tonic::Code;
 use weft_agent::client::AgentClient;
 use weft_agent::overlay::documents::{Resources, Restart};
 use weft_agent::overlay::{
@@ -102,6 +103,7 @@ pub async fn attach(agent: &mut AgentClient, json: bool, wanted: Attach) -> Resu
         resources: Resources::default(),
         restart: Restart::Always,
     };
+    not_another(agent, &wanted.name, &container).await?;
     let objects = vec![object("container", &container.to_string(), &spec)?];
     let changes = agent.apply(objects, false).await?;
     if !json {
@@ -122,6 +124,40 @@ pub async fn attach(agent: &mut AgentClient, json: bool, wanted: Attach) -> Resu
         }
     }
     Ok(())
+}
+
+/// The container's document, if it is there.
+async fn document(agent: &mut AgentClient, name: &ContainerRef) -> Result<Option<Value>, Failure> {
+    match agent.list("container", "", &name.to_string()).await {
+        Ok(list) => Ok(list.first().map(output::object_json)),
+        Err(status) if status.code() == Code::NotFound => Ok(None),
+        Err(status) => Err(status.into()),
+    }
+}
+
+/// Whether the container is somebody else's, and has the endpoint and no other.
+fn has_only(found: &Value, name: &EndpointRef) -> bool {
+    let image = found["spec"]["image"].as_str().unwrap_or_default();
+    let networks = found["spec"]["interfaces"].as_array();
+    let ours = networks.is_some_and(|all| {
+        all.len() == 1 && all[0]["network"].as_str() == Some(name.network.as_str())
+    });
+    !matches!(Foreign::of(image), Ok(None)) && ours
+}
+
+/// Refuses to take the place of something that is there under the name.
+async fn not_another(
+    agent: &mut AgentClient,
+    name: &EndpointRef,
+    container: &ContainerRef,
+) -> Result<(), Failure> {
+    match document(agent, container).await? {
+        Some(found) if !has_only(&found, name) => Err(Failure::refused(
+            format!("endpoint {name}: {container} is there already, and is something else"),
+            format!("choose another name; `weft inspect {container}` shows it"),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// What whoever sets up the other end must know.
@@ -161,12 +197,14 @@ pub async fn detach(
     name: &EndpointRef,
 ) -> Result<(), Failure> {
     let container = holder(name)?;
-    let list = agent.list("container", "", &container.to_string()).await?;
-    let found = list.first().map(output::object_json).unwrap_or_default();
-    let image = found["spec"]["image"].as_str().unwrap_or_default();
-    if matches!(Foreign::of(image), Ok(None)) {
+    let found = document(agent, &container).await?.unwrap_or_default();
+    if !has_only(&found, name) {
+        // One that is not there at all is told as such.
+        agent.list("endpoint", "", &name.to_string()).await?;
         return Err(Failure::refused(
-            format!("endpoint {name}: belongs to a container that weft runs"),
+            format!(
+                "endpoint {name}: belongs to a container that weft runs, or that has more of them"
+            ),
             format!("remove that: `weft rm {container}`"),
         ));
     }
