@@ -1,8 +1,10 @@
 //! Reading a packet. Headers are copied to the stack by `bpf_skb_load_bytes`, which also works when the
 //! linear area holds only Ethernet. Nothing here looks at steering or tables.
 
+use core::mem::{MaybeUninit, offset_of};
+
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_load_bytes};
-use weft_ebpf_abi::{DropReason, mapped};
+use weft_ebpf_abi::DropReason;
 
 pub const ETH_LEN: u32 = 14;
 pub const ETH_P_IP: u16 = 0x0800;
@@ -61,6 +63,7 @@ pub struct Packet {
 /// Words of a packet, and none of them in part.
 const WORDS: usize = size_of::<Packet>() / 8;
 const _: () = assert!(size_of::<Packet>() == WORDS * 8 && WORDS == 15);
+const _: () = assert!(offset_of!(Packet, src) == 0 && offset_of!(Packet, dst) == 16);
 
 impl Packet {
     /// Clears it word by word; what the compiler would call for it goes byte by byte, 60 ns more.
@@ -78,6 +81,34 @@ impl Packet {
         }
         clear!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
     }
+
+    /// Both addresses by their halves, as they are in memory.
+    #[inline(always)]
+    fn set_addresses(&mut self, src: (u64, u64), dst: (u64, u64)) {
+        let words = core::ptr::from_mut(self).cast::<u64>();
+        // SAFETY: they are the first two fields of an aligned struct.
+        unsafe {
+            words.write(src.0);
+            words.add(1).write(src.1);
+            words.add(2).write(dst.0);
+            words.add(3).write(dst.1);
+        }
+    }
+
+    /// The halves of the source, then of the destination, as they are in memory.
+    #[inline(always)]
+    pub fn halves(&self) -> [u64; 4] {
+        let words = core::ptr::from_ref(self).cast::<u64>();
+        // SAFETY: as above.
+        unsafe {
+            [
+                words.read(),
+                words.add(1).read(),
+                words.add(2).read(),
+                words.add(3).read(),
+            ]
+        }
+    }
 }
 
 /// Copies `N` bytes at `offset`.
@@ -85,6 +116,50 @@ impl Packet {
 pub fn load<const N: usize>(skb: *mut __sk_buff, offset: u32, into: &mut [u8; N]) -> bool {
     // SAFETY: `into` is N bytes of this stack frame; the helper checks the packet's bounds.
     unsafe { bpf_skb_load_bytes(skb.cast(), offset, into.as_mut_ptr().cast(), N as u32) == 0 }
+}
+
+/// Where bytes of a packet are copied to: aligned, so that its words are read at once, and not cleared first, which the
+/// compiler would do by a call that goes byte by byte.
+#[repr(C, align(8))]
+pub struct Room<const N: usize>(MaybeUninit<[u8; N]>);
+
+impl<const N: usize> Room<N> {
+    #[inline(always)]
+    pub const fn new() -> Self {
+        Self(MaybeUninit::uninit())
+    }
+
+    /// Copies bytes at `offset`; `None` where the packet has fewer.
+    #[inline(always)]
+    fn load(&mut self, skb: *mut __sk_buff, offset: u32) -> Option<&[u8; N]> {
+        // SAFETY: N bytes of this stack frame; the helper checks the packet's bounds, and fills them or clears them.
+        unsafe {
+            let bad = bpf_skb_load_bytes(skb.cast(), offset, self.0.as_mut_ptr().cast(), N as u32);
+            (bad == 0).then(|| self.0.assume_init_ref())
+        }
+    }
+
+    /// The word at `4 * INDEX`, as it is in memory, after `load`.
+    #[inline(always)]
+    fn word<const INDEX: usize>(&self) -> u32 {
+        const { assert!(INDEX * 4 + 4 <= N) };
+        // SAFETY: within, and aligned as this struct is; any bytes are a number.
+        unsafe { self.0.as_ptr().cast::<u32>().add(INDEX).read() }
+    }
+
+    /// The same of eight bytes.
+    #[inline(always)]
+    fn long<const INDEX: usize>(&self) -> u64 {
+        const { assert!(INDEX * 8 + 8 <= N) };
+        // SAFETY: as above.
+        unsafe { self.0.as_ptr().cast::<u64>().add(INDEX).read() }
+    }
+}
+
+/// The upper half of an IPv4 address as the maps have it, from its word in memory; the lower half is zero.
+#[inline(always)]
+pub fn upper4(word: u32) -> u64 {
+    0x0000_ffff_u64.to_be() >> 32 | (word as u64) << 32
 }
 
 #[inline(always)]
@@ -118,21 +193,30 @@ pub fn half(a: &[u8; 16], upper: bool) -> u64 {
     ])
 }
 
-/// Whether it is an IPv4 address, as the maps have it.
+/// The same of an address that is a field of a map's value, read by words.
 #[inline(always)]
-fn is_mapped(a: &[u8; 16]) -> bool {
-    half(a, false) == 0
-        && half(a, true) & 0xffff_ffff_0000_0000u64.to_be() == 0xffff_0000_0000u64.to_be()
+pub fn field_half(a: &[u8; 16], upper: bool) -> u64 {
+    let first = if upper { 2 } else { 0 };
+    let words = a.as_ptr().cast::<u32>();
+    // SAFETY: within the address; in all values of maps that have some, they begin at a multiple of four bytes.
+    let (low, high) = unsafe { (words.add(first).read(), words.add(first + 1).read()) };
+    low as u64 | (high as u64) << 32
+}
+
+/// Whether the halves are an IPv4 address, as the maps have it.
+#[inline(always)]
+pub fn is_mapped((lower, upper): (u64, u64)) -> bool {
+    lower == 0 && upper as u32 == upper4(0) as u32
 }
 
 /// Reads the Ethernet header. False: too short. The kernel takes a VLAN's tag off before programs run, and would put it
 /// back behind them; the frame is of the kind that it was on the wire.
 #[inline(always)]
 pub fn ethernet(skb: *mut __sk_buff, p: &mut Packet) -> bool {
-    let mut eth = [0u8; 14];
-    if !load(skb, 0, &mut eth) {
+    let mut room = Room::<14>::new();
+    let Some(eth) = room.load(skb, 0) else {
         return false;
-    }
+    };
     p.eth_dst = [eth[0], eth[1], eth[2], eth[3], eth[4], eth[5]];
     p.eth_src = [eth[6], eth[7], eth[8], eth[9], eth[10], eth[11]];
     // SAFETY: a field of the program's own context.
@@ -140,7 +224,7 @@ pub fn ethernet(skb: *mut __sk_buff, p: &mut Packet) -> bool {
     p.ethertype = if tagged {
         ETH_P_8021Q
     } else {
-        be16(&eth, 12)
+        be16(eth, 12)
     };
     true
 }
@@ -150,24 +234,27 @@ pub fn ethernet(skb: *mut __sk_buff, p: &mut Packet) -> bool {
 pub fn internet(skb: *mut __sk_buff, p: &mut Packet) -> u32 {
     let end: u32;
     if p.ethertype == ETH_P_IP {
-        let mut ip = [0u8; 20];
-        if !load(skb, ETH_LEN, &mut ip) || ip[0] >> 4 != 4 {
+        let mut room = Room::<20>::new();
+        let Some(ip) = room.load(skb, ETH_LEN) else {
+            return DropReason::Malformed as u32;
+        };
+        if ip[0] >> 4 != 4 {
             return DropReason::Malformed as u32;
         }
         let ihl = ((ip[0] & 15) as u32) * 4;
-        let total = be16(&ip, 2) as u32;
+        let total = be16(ip, 2) as u32;
         if ihl < 20 || (total != 0 && total < ihl) {
             return DropReason::Malformed as u32;
         }
-        p.src = mapped([ip[12], ip[13], ip[14], ip[15]]);
-        p.dst = mapped([ip[16], ip[17], ip[18], ip[19]]);
-        p.ip_id = be16(&ip, 4);
+        p.ip_id = be16(ip, 4);
         p.proto = ip[9];
-        let fragment = be16(&ip, 6);
+        let fragment = be16(ip, 6);
         p.later_fragment = (fragment & 0x1fff != 0) as u8;
         p.first_fragment = (fragment & 0x3fff == 0x2000) as u8;
         p.fragment_id = p.ip_id as u32;
         p.l4 = ETH_LEN + ihl;
+        let (src, dst) = (room.word::<3>(), room.word::<4>());
+        p.set_addresses((0, upper4(src)), (0, upper4(dst)));
         if p.proto == PROTO_TCP && fragment & 0x1fff == OVER_PORTS {
             return DropReason::Malformed as u32;
         }
@@ -180,23 +267,23 @@ pub fn internet(skb: *mut __sk_buff, p: &mut Packet) -> u32 {
         // Zero: longer than 64 KiB, which local segmentation offload makes.
         end = if total == 0 { p.len } else { ETH_LEN + total };
     } else if p.ethertype == ETH_P_IPV6 {
-        let mut ip = [0u8; 40];
-        if !load(skb, ETH_LEN, &mut ip) || ip[0] >> 4 != 6 {
+        let mut room = Room::<40>::new();
+        let Some(ip) = room.load(skb, ETH_LEN) else {
             return DropReason::Malformed as u32;
-        }
-        let mut i = 0;
-        while i < 16 {
-            p.src[i] = ip[8 + i];
-            p.dst[i] = ip[24 + i];
-            i += 1;
-        }
-        // The maps write IPv4 addresses so; on the wire these are nobody's (RFC 4291 section 2.5.5.2).
-        if is_mapped(&p.src) || is_mapped(&p.dst) {
+        };
+        if ip[0] >> 4 != 6 {
             return DropReason::Malformed as u32;
         }
         p.proto = ip[6];
         p.l4 = ETH_LEN + 40;
-        let payload = be16(&ip, 4) as u32;
+        let payload = be16(ip, 4) as u32;
+        let src = (room.long::<1>(), room.long::<2>());
+        let dst = (room.long::<3>(), room.long::<4>());
+        p.set_addresses(src, dst);
+        // The maps write IPv4 addresses so; on the wire these are nobody's (RFC 4291 section 2.5.5.2).
+        if is_mapped(src) || is_mapped(dst) {
+            return DropReason::Malformed as u32;
+        }
         // Zero: a jumbogram (RFC 2675), which local segmentation offload makes.
         end = if payload == 0 { p.len } else { p.l4 + payload };
         let bad = extensions(skb, p);
@@ -314,13 +401,16 @@ fn transport(skb: *mut __sk_buff, p: &mut Packet, end: u32) -> u32 {
     let l4 = p.l4;
     let mut first = 0u64;
     if p.proto == PROTO_TCP {
-        let mut tcp = [0u8; 20];
-        if end < l4 + 20 || !load(skb, l4, &mut tcp) {
+        if end < l4 + 20 {
             return DropReason::Malformed as u32;
         }
-        p.sport = be16(&tcp, 0);
-        p.dport = be16(&tcp, 2);
-        p.seq = be32(&tcp, 4);
+        let mut room = Room::<20>::new();
+        let Some(tcp) = room.load(skb, l4) else {
+            return DropReason::Malformed as u32;
+        };
+        p.sport = be16(tcp, 0);
+        p.dport = be16(tcp, 2);
+        p.seq = be32(tcp, 4);
         p.tcp_flags = tcp[13];
         let data = l4 + ((tcp[12] >> 4) as u32) * 4;
         p.data = data as u16;
@@ -329,15 +419,18 @@ fn transport(skb: *mut __sk_buff, p: &mut Packet, end: u32) -> u32 {
         } else {
             0
         };
-        first = be32(&tcp, 8) as u64;
+        first = be32(tcp, 8) as u64;
     } else if p.proto == PROTO_UDP {
-        let mut udp = [0u8; 8];
-        if end < l4 + 8 || !load(skb, l4, &mut udp) {
+        if end < l4 + 8 {
             return DropReason::Malformed as u32;
         }
+        let mut room = Room::<8>::new();
+        let Some(udp) = room.load(skb, l4) else {
+            return DropReason::Malformed as u32;
+        };
         p.data = (l4 + 8) as u16;
-        p.sport = be16(&udp, 0);
-        p.dport = be16(&udp, 2);
+        p.sport = be16(udp, 0);
+        p.dport = be16(udp, 2);
     } else if p.proto == PROTO_ICMP || p.proto == PROTO_ICMP6 {
         let mut icmp = [0u8; 8];
         if end < l4 + 8 || !load(skb, l4, &mut icmp) {

@@ -1,6 +1,8 @@
 //! Sending a packet on: into a container, over the tunnel, back to its sender. Only the Ethernet header
 //! is ever written.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     bindings::{BPF_F_DONT_FRAGMENT, BPF_F_TUNINFO_IPV6, bpf_tunnel_key},
     helpers::generated::{
@@ -16,7 +18,7 @@ use weft_ebpf_abi::{
 
 use crate::{
     flows, maps,
-    packet::{Packet, half},
+    packet::{Packet, field_half, is_mapped},
     report::{self, PACKET_HOST, Skb, TC_REDIRECT},
     too_big,
 };
@@ -71,31 +73,39 @@ pub fn tunnel(skb: Skb, p: &mut Packet, node: u32) -> i32 {
         p.fits = if fits > 0xffff { 0xffff } else { fits as u16 };
         return too_big::TOO_BIG;
     }
-    // SAFETY: integers only; all zero is a valid value.
-    let mut key: bpf_tunnel_key = unsafe { core::mem::zeroed() };
+    let mut room = MaybeUninit::<bpf_tunnel_key>::uninit();
+    // SAFETY: its words are all there is of it, and any number is one.
+    let key = unsafe {
+        let words = room.as_mut_ptr().cast::<u32>();
+        macro_rules! clear {
+            // Volatile, or it becomes a call that goes byte by byte.
+            ($($word:literal)*) => { $(words.add($word).write_volatile(0);)* };
+        }
+        clear!(0 1 2 3 4 5 6 7 8 9 10);
+        room.assume_init_mut()
+    };
     key.tunnel_id = p.vni;
     key.tunnel_ttl = 64;
-    let v4 = half(&to.vtep, false) == 0 && to.vtep[10] == 0xff && to.vtep[11] == 0xff;
-    let flags = if v4 {
-        key.__bindgen_anon_1.remote_ipv4 =
-            u32::from_be_bytes([to.vtep[12], to.vtep[13], to.vtep[14], to.vtep[15]]);
-        key.__bindgen_anon_3.local_ipv4 = u32::from_be_bytes([
-            config.vtep[12],
-            config.vtep[13],
-            config.vtep[14],
-            config.vtep[15],
-        ]);
+    let remote = (field_half(&to.vtep, false), field_half(&to.vtep, true));
+    let local = (
+        field_half(&config.vtep, false),
+        field_half(&config.vtep, true),
+    );
+    let flags = if is_mapped(remote) {
+        // The helper wants them in host order.
+        key.__bindgen_anon_1.remote_ipv4 = u32::from_be((remote.1 >> 32) as u32);
+        key.__bindgen_anon_3.local_ipv4 = u32::from_be((local.1 >> 32) as u32);
         0
     } else {
-        key.__bindgen_anon_1.remote_ipv6 = words(&to.vtep);
-        key.__bindgen_anon_3.local_ipv6 = words(&config.vtep);
+        key.__bindgen_anon_1.remote_ipv6 = words(remote);
+        key.__bindgen_anon_3.local_ipv6 = words(local);
         BPF_F_TUNINFO_IPV6 as u64
     };
     // SAFETY: `key` is of this stack frame.
     let bad = unsafe {
         bpf_skb_set_tunnel_key(
             skb,
-            &mut key,
+            key,
             size_of::<bpf_tunnel_key>() as u32,
             flags | BPF_F_DONT_FRAGMENT as u64,
         )
@@ -110,10 +120,16 @@ pub fn tunnel(skb: Skb, p: &mut Packet, node: u32) -> i32 {
     unsafe { bpf_redirect(config.vxlan_ifindex, 0) as i32 }
 }
 
+const _: () = assert!(size_of::<bpf_tunnel_key>() == 44);
+
 #[inline(always)]
-fn words(a: &[u8; 16]) -> [u32; 4] {
-    let w = |i: usize| u32::from_ne_bytes([a[i], a[i + 1], a[i + 2], a[i + 3]]);
-    [w(0), w(4), w(8), w(12)]
+fn words((lower, upper): (u64, u64)) -> [u32; 4] {
+    [
+        lower as u32,
+        (lower >> 32) as u32,
+        upper as u32,
+        (upper >> 32) as u32,
+    ]
 }
 
 /// To a position of a chain, wherever its instance is. `p.steer` is the full steering id.
@@ -251,7 +267,8 @@ fn remember_reply(p: &Packet, port: u32) {
 
 #[inline(always)]
 fn by_subnet(skb: Skb, p: &mut Packet, own: u32, network: &Network) -> i32 {
-    let v4 = half(&p.dst, false) == 0 && p.dst[10] == 0xff && p.dst[11] == 0xff;
+    let [_, _, lower, upper] = p.halves();
+    let v4 = is_mapped((lower, upper));
     let (net, len, subnet_len) = if v4 {
         (
             &network.net4,
@@ -265,10 +282,8 @@ fn by_subnet(skb: Skb, p: &mut Packet, own: u32, network: &Network) -> i32 {
             network.subnet_len6 as u32,
         )
     };
-    let given = half(net, false) | half(net, true) != 0;
-    let mut inside = mask(&p.dst, len);
-    if !given || half(&inside, false) != half(net, false) || half(&inside, true) != half(net, true)
-    {
+    let net = (field_half(net, false), field_half(net, true));
+    if net == (0, 0) || masked((lower, upper), len) != net {
         let vtep = VtepKey { addr: p.dst };
         let reason = if is_gateway6(p) {
             DropReason::GatewayService
@@ -279,12 +294,11 @@ fn by_subnet(skb: Skb, p: &mut Packet, own: u32, network: &Network) -> i32 {
         };
         return report::drop(p, reason as u32);
     }
-    inside = mask(&p.dst, subnet_len);
-    let key = SubnetKey {
-        vni: p.vni,
-        addr: inside,
-    };
-    match unsafe { maps::SUBNETS.get(&key) } {
+    let [a, b, c, d] = words(masked((lower, upper), subnet_len));
+    let key = [p.vni, a, b, c, d];
+    // SAFETY: the same words as those of a key, of which any are one.
+    let key = unsafe { &*key.as_ptr().cast::<SubnetKey>() };
+    match unsafe { maps::SUBNETS.get(key) } {
         Some(subnet) if subnet.node != own && !is_gateway(p, &network.gateway4) => {
             over(skb, p, subnet.node)
         }
@@ -295,47 +309,31 @@ fn by_subnet(skb: Skb, p: &mut Packet, own: u32, network: &Network) -> i32 {
 
 #[inline(always)]
 fn is_gateway(p: &Packet, gateway: &[u8; 16]) -> bool {
-    half(&p.dst, true) == half(gateway, true) && half(&p.dst, false) == half(gateway, false)
+    let [_, _, lower, upper] = p.halves();
+    upper == field_half(gateway, true) && lower == field_half(gateway, false)
 }
 
 /// fe80::1, the IPv6 gateway of every network.
 #[inline(always)]
 fn is_gateway6(p: &Packet) -> bool {
-    half(&p.dst, false) == 0xfe80_0000_0000_0000u64.to_be() && half(&p.dst, true) == 1u64.to_be()
+    let [_, _, lower, upper] = p.halves();
+    lower == 0xfe80_0000_0000_0000u64.to_be() && upper == 1u64.to_be()
 }
 
-/// The first `len` bits of an address.
+/// The first `len` bits of an address, by its halves as they are in memory.
 #[inline(always)]
-fn mask(addr: &[u8; 16], len: u32) -> [u8; 16] {
-    let hi = u64::from_be(half(addr, false));
-    let lo = u64::from_be(half(addr, true));
-    let (hi, lo) = if len >= 128 {
-        (hi, lo)
-    } else if len >= 64 {
-        let keep = len - 64;
-        (
-            hi,
-            if keep == 0 {
-                0
-            } else {
-                lo & (!0u64 << ((64 - keep) & 63))
-            },
-        )
+fn masked((lower, upper): (u64, u64), len: u32) -> (u64, u64) {
+    if len >= 128 {
+        (lower, upper)
+    } else if len > 64 {
+        (lower, upper & (!0u64 << ((128 - len) & 63)).to_be())
+    } else if len == 64 {
+        (lower, 0)
+    } else if len == 0 {
+        (0, 0)
     } else {
-        (
-            if len == 0 {
-                0
-            } else {
-                hi & (!0u64 << ((64 - len) & 63))
-            },
-            0,
-        )
-    };
-    let (h, l) = (hi.to_be_bytes(), lo.to_be_bytes());
-    [
-        h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7], l[0], l[1], l[2], l[3], l[4], l[5], l[6],
-        l[7],
-    ]
+        (lower & (!0u64 << ((64 - len) & 63)).to_be(), 0)
+    }
 }
 
 /// Whether a frame goes back out where it came in.
