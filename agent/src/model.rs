@@ -2,7 +2,7 @@
 //! answers. The first is the maps that `plan::tables` makes and the programs that read them; both share types
 //! with this and no decision.
 //!
-//! - `packet`: what a frame says, or that it cannot be read.
+//! - `packet`: what a frame says, or that it cannot be read. `tunnel`: what packet and outer header say of each other.
 //!
 //! Owns: the fate of a packet in networks that no chain concerns. Never: maps, ports or interface indexes; a
 //! chain's hops, so a tenant with a chain is [`Fate::Undecided`].
@@ -18,8 +18,10 @@ use crate::mirror::State;
 mod packet;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 
 use packet::{Arp, Frame, Internet, Solicitation};
+pub use tunnel::Marks;
 
 /// The IPv6 gateway of every network.
 const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);

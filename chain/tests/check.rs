@@ -30,6 +30,8 @@ fn network(cidr: &str) -> NetworkSpec {
         mtu: None,
         datapath: DatapathKind::Ebpf,
         egress: Default::default(),
+        dscp: Default::default(),
+        ttl: Default::default(),
         labels: BTreeMap::new(),
     }
 }

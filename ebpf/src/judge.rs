@@ -12,6 +12,10 @@ use crate::Datapath;
 use crate::pods::P;
 use crate::programs::in_object;
 
+/// Bytes of `struct __sk_buff`, and where its second control word is.
+const CONTEXT: usize = 192;
+const OUTER: usize = 52;
+
 /// How a packet enters.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Entry {
@@ -21,6 +25,8 @@ pub struct Entry {
     pub mark: u32,
     /// Of `from_overlay_test`: the outer IPv4 source, host order.
     pub cb0: u32,
+    /// Of `from_overlay_test`: the outer traffic class, and above its byte the outer time to live.
+    pub outer: u32,
     /// Bytes of payload of each segment that it is to be sent as; 0 = it is sent whole.
     pub segment: u32,
 }
@@ -37,9 +43,26 @@ impl Datapath {
         entry: Entry,
     ) -> (Decision, Vec<u8>) {
         let mut out = vec![0u8; packet.len() + 256];
-        let result = self.run(name, packet, entry, &mut out);
+        let result = self.run(name, packet, entry, (&mut out, &mut [0; CONTEXT]));
         out.truncate(result.data_size_out as usize);
         (self.decision(), out)
+    }
+
+    /// What the outer header of a frame is to say that a container sent and that goes to another node: traffic class, less
+    /// its congestion bits, and time to live.
+    ///
+    /// # Panics
+    /// As of `judge`.
+    pub fn outer(&mut self, packet: &[u8], entry: Entry) -> [u8; 2] {
+        let (mut out, mut context) = (vec![0u8; packet.len() + 256], [0; CONTEXT]);
+        self.run(
+            "from_container_test",
+            packet,
+            entry,
+            (&mut out, &mut context),
+        );
+        self.decision();
+        [context[OUTER], context[OUTER + 1]]
     }
 
     /// How long the program `name` takes for a frame, once, with what the clock itself takes.
@@ -48,7 +71,8 @@ impl Datapath {
     /// The kernel does not run it.
     pub fn time(&mut self, name: &'static str, packet: &[u8], entry: Entry) -> Duration {
         let mut out = vec![0u8; packet.len() + 256];
-        self.run(name, packet, entry, &mut out).duration
+        self.run(name, packet, entry, (&mut out, &mut [0; CONTEXT]))
+            .duration
     }
 
     fn run(
@@ -56,13 +80,14 @@ impl Datapath {
         name: &'static str,
         packet: &[u8],
         entry: Entry,
-        out: &mut [u8],
+        (out, context_out): (&mut [u8], &mut [u8; CONTEXT]),
     ) -> TestRunResult {
         // struct __sk_buff: mark is the third word, ifindex the eleventh, cb begins at the thirteenth; gso_segs
         // is at byte 164, gso_size at 176.
-        let mut context = [0u8; 192];
+        let mut context = [0u8; CONTEXT];
         context[8..12].copy_from_slice(&entry.mark.to_ne_bytes());
         context[48..52].copy_from_slice(&entry.cb0.to_ne_bytes());
+        context[OUTER..OUTER + 4].copy_from_slice(&entry.outer.to_ne_bytes());
         context[40..44].copy_from_slice(&entry.ifindex.to_ne_bytes());
         if entry.segment > 0 {
             let segments = (packet.len() as u32).div_ceil(entry.segment);
@@ -79,6 +104,7 @@ impl Datapath {
                 data_in: Some(packet),
                 data_out: Some(out),
                 ctx_in: Some(&context),
+                ctx_out: Some(context_out),
                 ..TestRunOptions::new()
             })
             .expect("the kernel runs it")

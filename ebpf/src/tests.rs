@@ -5,6 +5,8 @@ mod chain;
 mod endpoint;
 mod fragments;
 mod keeper;
+mod marks;
+mod marks_wire;
 mod memory;
 mod model;
 mod neighbour;

@@ -102,6 +102,24 @@ pub enum Egress {
     Nat,
 }
 
+/// What a tunnel does with a field that the outer header has too (RFC 2983 section 3; for the time to live RFC 3443).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Copying {
+    /// Tunnel and packet have each their own.
+    #[default]
+    Pipe,
+    /// The packet's is the tunnel's too, and what the underlay made of it is the packet's afterwards.
+    Uniform,
+}
+
+impl Copying {
+    /// Whether it is what networks have that ask for nothing.
+    pub fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// `tenants/<t>/networks/<n>/spec`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -129,6 +147,12 @@ pub struct NetworkSpec {
     /// What its endpoints may reach outside.
     #[serde(default)]
     pub egress: Egress,
+    /// The priority (differentiated services) between packet and tunnel.
+    #[serde(default, skip_serializing_if = "Copying::is_usual")]
+    pub dscp: Copying,
+    /// The time to live between packet and tunnel.
+    #[serde(default, skip_serializing_if = "Copying::is_usual")]
+    pub ttl: Copying,
     /// Labels.
     #[serde(default)]
     pub labels: Labels,

@@ -139,6 +139,8 @@ pub fn network_spec(
         mtu: wanted.mtu,
         datapath: wanted.datapath,
         egress: wanted.egress,
+        dscp: wanted.dscp,
+        ttl: wanted.ttl,
         labels: wanted.labels.clone(),
     };
     if let Some(present) = present {

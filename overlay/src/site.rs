@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
-use crate::documents::{DatapathKind, Egress, Labels, Resources, Restart};
+use crate::documents::{Copying, DatapathKind, Egress, Labels, Resources, Restart};
 use crate::ids::Vni;
 use crate::names::{ContainerRef, InterfaceName, NetworkRef, NodeName};
 
@@ -41,6 +41,12 @@ pub struct Network {
     /// What its endpoints may reach outside.
     #[serde(default)]
     pub egress: Egress,
+    /// The priority (differentiated services) between packet and tunnel.
+    #[serde(default, skip_serializing_if = "Copying::is_usual")]
+    pub dscp: Copying,
+    /// The time to live between packet and tunnel.
+    #[serde(default, skip_serializing_if = "Copying::is_usual")]
+    pub ttl: Copying,
     /// Labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: Labels,

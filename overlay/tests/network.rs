@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use proptest::prelude::*;
+use weft_overlay::documents::{Copying, NetworkSpec};
 use weft_overlay::network::{
     LONGEST_DEFAULT4, LONGEST_DEFAULT6, NetworkError, default_subnet_len, gateway4, is_reserved,
     network_spec,
@@ -155,6 +156,26 @@ fn refusals_say_what_to_write_instead() {
     assert!(matches!(mtu, NetworkError::Mtu { least: 1280, .. }));
     let egress = refused(&[("cidr", "10.10.0.0/16".into()), ("egress", "nat".into())]);
     assert!(matches!(egress, NetworkError::NoEgress { .. }), "{egress}");
+}
+
+#[test]
+fn priority_and_time_to_live_are_the_tunnel_s_own_unless_asked_for_and_may_change() {
+    let made = |keys: &[(&str, serde_json::Value)], present: Option<&NetworkSpec>| {
+        let mut keys = keys.to_vec();
+        keys.push(("cidr", "10.10.0.0/16".into()));
+        network_spec(&wanted(&keys), present, &BTreeSet::new()).expect("made")
+    };
+    let usual = made(&[], None);
+    assert_eq!((usual.dscp, usual.ttl), (Copying::Pipe, Copying::Pipe));
+    // Nodes of an older version read it.
+    let written = serde_json::to_value(&usual).expect("JSON");
+    assert!(written.get("dscp").is_none() && written.get("ttl").is_none());
+    let both = [("dscp", "uniform".into()), ("ttl", "uniform".into())];
+    let changed = made(&both, Some(&usual));
+    assert_eq!(
+        (changed.dscp, changed.ttl),
+        (Copying::Uniform, Copying::Uniform)
+    );
 }
 
 #[test]

@@ -129,6 +129,8 @@ fn networks(state: &State) -> Vec<Object> {
         &crate::mirror::Doc<weft_overlay::documents::NetworkSpec>,
     )| {
         let added = json!({
+            "dscp": doc.value.dscp,
+            "ttl": doc.value.ttl,
             "endpoints": state.endpoints_of(name).count(),
             "subnets": state.subnets.get(name).map_or(0, |s| s.len()),
         });

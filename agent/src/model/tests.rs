@@ -132,12 +132,19 @@ impl World {
     }
 
     /// What the frame is when it leaves, where the fate says so.
-    fn leaves(&self, fate: &Fate, frame: &[u8], out: &[u8]) -> Result<(), TestCaseError> {
+    fn leaves(&self, fate: &Fate, case: &Case, out: &[u8]) -> Result<(), TestCaseError> {
+        let frame = &case.frame[..];
         match fate {
             Fate::Deliver(endpoint) => {
                 prop_assert_eq!(&out[..6], &self.state.endpoints[endpoint].value.mac.0);
                 prop_assert_eq!(&out[6..12], &GATEWAY_MAC);
-                prop_assert_eq!(&out[12..], &frame[12..]);
+                prop_assert_eq!(&out[12..14], &frame[12..14]);
+                let spec = &self.state.networks[&network_of(endpoint)].value;
+                let expected = match case.tunnel {
+                    Some(_) => case.outer.inside(spec, frame).expect("it is delivered"),
+                    None => frame[14..].to_vec(),
+                };
+                prop_assert_eq!(&out[14..], &expected);
             }
             Fate::Answer(answer) => {
                 prop_assert_eq!(&out[..6], &frame[6..12]);
@@ -162,6 +169,8 @@ impl World {
             None => ("from_container", Ingress::Endpoint(sender.clone())),
             Some((vtep, vni)) => {
                 (entry.mark, entry.cb0) = (vni, u32::from(vtep));
+                let Marks { dscp, ttl } = case.outer;
+                entry.outer = u32::from(dscp) << 2 | u32::from(ttl) << 8;
                 let vtep = IpAddr::V4(vtep);
                 ("from_overlay_test", Ingress::Overlay { vtep, vni })
             }
@@ -175,7 +184,13 @@ impl World {
         let (decision, out) = bed.datapath.judge(program, &case.frame, entry);
         let found = (decision.action, decision.target, decision.reason);
         prop_assert_eq!(found, self.told(&expected), "{:?} of {:?}", expected, case);
-        self.leaves(&expected, &case.frame, &out)
+        if let Fate::Tunnel { .. } = &expected {
+            let spec = &self.state.networks[&network_of(sender)].value;
+            let Marks { dscp, ttl } = Marks::outside(spec, &case.frame).expect("it is sent");
+            let outer = bed.datapath.outer(&case.frame, entry);
+            prop_assert_eq!(outer, [dscp << 2, ttl], "{:?}", case);
+        }
+        self.leaves(&expected, case, &out)
     }
 }
 

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use weft_ebpf::Tables;
 use weft_ebpf_abi as abi;
-use weft_overlay::documents::NetworkSpec;
+use weft_overlay::documents::{Copying, NetworkSpec};
 use weft_overlay::mtu::{network_mtu, overlay_mtu};
 use weft_overlay::network::gateway4;
 use weft_overlay::{NetworkRef, NodeId, NodeName, PortId};
@@ -95,6 +95,15 @@ pub fn tables(state: &State, local: &LocalState, here: &Here<'_>) -> Tables {
     tables
 }
 
+/// What the tunnel of a network says as its packets say it.
+fn uniform(spec: &NetworkSpec) -> u32 {
+    let flag = |copying, flag| match copying {
+        Copying::Uniform => flag,
+        Copying::Pipe => 0,
+    };
+    flag(spec.dscp, abi::NETWORK_DSCP_UNIFORM) | flag(spec.ttl, abi::NETWORK_TTL_UNIFORM)
+}
+
 fn flags(interface: &LocalInterface) -> u32 {
     let hop = if interface.hop { abi::PORT_HOP } else { 0 };
     // A tap has no other end in this kernel.
@@ -154,7 +163,7 @@ fn carry(
         gateway4: spec
             .cidr4
             .map_or([0; 16], |c| abi::mapped(gateway4(&c).octets())),
-        flags: 0,
+        flags: uniform(spec),
         len4,
         len6,
         subnet_len4: spec.subnet_len4.unwrap_or(len4),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand, ValueEnum};
-use weft_agent::overlay::documents::{DatapathKind, Egress};
+use weft_agent::overlay::documents::{Copying, DatapathKind, Egress};
 use weft_agent::overlay::{EndpointRef, NetworkRef, Vni, site};
 use weft_agent::proto::{Object, RemoveRequest};
 
@@ -64,6 +64,12 @@ pub struct Create {
     /// What its endpoints may reach outside.
     #[arg(long, value_enum, default_value = "none")]
     egress: EgressArg,
+    /// The priority (DSCP) of packet and tunnel: each its own, or one (RFC 2983).
+    #[arg(long, value_enum, default_value = "pipe")]
+    dscp: CopyingArg,
+    /// The time to live of packet and tunnel: each its own, or one (RFC 3443).
+    #[arg(long, value_enum, default_value = "pipe")]
+    ttl: CopyingArg,
     /// KEY=VALUE; may be repeated.
     #[arg(long = "label", value_parser = label)]
     labels: Vec<(String, String)>,
@@ -73,6 +79,21 @@ pub struct Create {
 enum EgressArg {
     None,
     Nat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum CopyingArg {
+    Pipe,
+    Uniform,
+}
+
+impl From<CopyingArg> for Copying {
+    fn from(said: CopyingArg) -> Copying {
+        match said {
+            CopyingArg::Pipe => Copying::Pipe,
+            CopyingArg::Uniform => Copying::Uniform,
+        }
+    }
 }
 
 /// `weft endpoint ...`
@@ -250,6 +271,8 @@ fn wanted(create: &Create) -> Result<Object, Failure> {
             EgressArg::None => Egress::None,
             EgressArg::Nat => Egress::Nat,
         },
+        dscp: create.dscp.into(),
+        ttl: create.ttl.into(),
         labels: create.labels.iter().cloned().collect::<BTreeMap<_, _>>(),
     };
     super::apply::object("network", &name, &network)

@@ -91,6 +91,12 @@ pub const NETWORK_CHAINS: u32 = 1;
 /// [`Network::flags`]: some chain selects by CIDR, so `class_cidrs` must be asked after `classes`.
 pub const NETWORK_CIDR_CLASSES: u32 = 2;
 
+/// [`Network::flags`]: the tunnel takes the priority of the packet, and the packet's becomes what the tunnel's became
+/// (RFC 2983, uniform).
+pub const NETWORK_DSCP_UNIFORM: u32 = 4;
+/// [`Network::flags`]: the same of the time to live, which is never made longer.
+pub const NETWORK_TTL_UNIFORM: u32 = 8;
+
 /// A network that has endpoints, or carries a chain, on this node.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -29,22 +29,28 @@ mod report;
 mod resolve;
 mod select;
 mod send;
+mod tested;
 mod too_big;
+mod tunnel_marks;
 
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{
     bindings::{BPF_F_TUNINFO_IPV6, bpf_tunnel_key},
-    helpers::generated::{bpf_skb_get_tunnel_key, bpf_skb_set_tunnel_key},
+    helpers::generated::bpf_skb_get_tunnel_key,
     macros::classifier,
     programs::TcContext,
 };
 use packet::{ETH_P_ARP, ETH_P_IPV6, PROTO_ICMP6, Packet};
 use report::Skb;
 use weft_ebpf_abi::{
-    DropReason, EndpointKey, GATEWAY_MAC, NETWORK_CHAINS, PORT_HOP, Port, SteerFace, TracePoint,
+    DropReason, EndpointKey, GATEWAY_MAC, NETWORK_CHAINS, NETWORK_DSCP_UNIFORM,
+    NETWORK_TTL_UNIFORM, PORT_HOP, Port, SteerFace, TracePoint,
     VtepKey, port_of, steer_of,
 };
+
+/// The flags of networks whose tunnel is to say what the packet says.
+const UNIFORM: u32 = NETWORK_DSCP_UNIFORM | NETWORK_TTL_UNIFORM;
 
 /// The packet in hand lives in a per-CPU slot, not on the stack: the verifier does not follow what map
 /// values hold, so it need not prove every combination of header fields anew (1.1 s to load before, 0.1 s
@@ -61,6 +67,11 @@ fn scratch() -> Option<&'static mut Packet> {
 
 #[classifier]
 pub fn from_container(ctx: TcContext) -> i32 {
+    container(ctx)
+}
+
+#[inline(always)]
+fn container(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
     let Some(p) = scratch() else {
         return report::TC_DROP;
@@ -246,25 +257,6 @@ pub fn from_overlay(ctx: TcContext) -> i32 {
     overlay(ctx.skb.skb)
 }
 
-/// Entry for tests: under `BPF_PROG_TEST_RUN` there is no tunnel, so one is set from the packet's mark
-/// (VNI) and first control word (outer IPv4 source), then the same code runs.
-#[classifier]
-pub fn from_overlay_test(ctx: TcContext) -> i32 {
-    let skb = ctx.skb.skb;
-    // SAFETY: integers only; all zero is a valid value.
-    let mut key: bpf_tunnel_key = unsafe { core::mem::zeroed() };
-    // SAFETY: the context is the program's own.
-    unsafe {
-        key.tunnel_id = (*skb).mark;
-        key.__bindgen_anon_3.local_ipv4 = (*skb).cb[0];
-        key.__bindgen_anon_1.remote_ipv4 = (*skb).cb[0];
-        if bpf_skb_set_tunnel_key(skb, &mut key, size_of::<bpf_tunnel_key>() as u32, 0) != 0 {
-            return -1;
-        }
-    }
-    overlay(skb)
-}
-
 #[inline(always)]
 fn overlay(skb: Skb) -> i32 {
     let Some(p) = scratch() else {
@@ -303,9 +295,10 @@ fn overlay(skb: Skb) -> i32 {
 
 #[inline(never)]
 fn arrived(skb: Skb, p: &mut Packet) -> i32 {
-    if unsafe { maps::NETWORKS.get(p.vni) }.is_none() {
+    let Some(network) = (unsafe { maps::NETWORKS.get(p.vni) }) else {
         return report::drop(p, DropReason::UnknownVni as u32);
-    }
+    };
+    p.uniform = (network.flags & UNIFORM) as u8;
     if let Some(steer) = steer_of(p.eth_dst) {
         p.steer = steer;
         report::emit(p, TracePoint::Decap, 0);
@@ -318,7 +311,7 @@ fn arrived(skb: Skb, p: &mut Packet) -> i32 {
     send::to_destination(skb, p, 1, None)
 }
 
-/// Reads the VNI into the packet; the outer source by its halves, as the maps have it.
+/// Reads VNI, priority and time to live into the packet; the outer source by its halves, as the maps have it.
 #[inline(always)]
 fn tunnel_source(skb: Skb, p: &mut Packet) -> Option<[u64; 2]> {
     let mut room = MaybeUninit::<bpf_tunnel_key>::uninit();
@@ -327,7 +320,7 @@ fn tunnel_source(skb: Skb, p: &mut Packet) -> Option<[u64; 2]> {
     unsafe {
         let key = room.as_mut_ptr();
         if bpf_skb_get_tunnel_key(skb, key, size, 0) == 0 {
-            p.vni = (*key).tunnel_id;
+            p.set_outer(&*key);
             // The helper gives it in host order.
             let remote = (*key).__bindgen_anon_1.remote_ipv4.to_be();
             return Some([0, packet::upper4(remote)]);
@@ -335,7 +328,7 @@ fn tunnel_source(skb: Skb, p: &mut Packet) -> Option<[u64; 2]> {
         if bpf_skb_get_tunnel_key(skb, key, size, BPF_F_TUNINFO_IPV6 as u64) != 0 {
             return None;
         }
-        p.vni = (*key).tunnel_id;
+        p.set_outer(&*key);
         let [a, b, c, d] = (*key).__bindgen_anon_1.remote_ipv6.map(u64::from);
         Some([a | b << 32, c | d << 32])
     }

@@ -3,7 +3,7 @@
 
 use core::mem::{MaybeUninit, offset_of};
 
-use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_load_bytes};
+use aya_ebpf::{bindings::{__sk_buff, bpf_tunnel_key}, helpers::generated::bpf_skb_load_bytes};
 use weft_ebpf_abi::DropReason;
 
 pub const ETH_LEN: u32 = 14;
@@ -57,12 +57,17 @@ pub struct Packet {
     pub first_fragment: u8,
     /// 1 = a hop sent it.
     pub from_hop: u8,
-    pub pad: [u8; 2],
+    /// What the outer header said, of a packet that came by the tunnel.
+    pub outer_class: u8,
+    pub outer_ttl: u8,
+    /// The network's `NETWORK_*_UNIFORM`, of such a packet.
+    pub uniform: u8,
+    pub pad: [u8; 7],
 }
 
 /// Words of a packet, and none of them in part.
 const WORDS: usize = size_of::<Packet>() / 8;
-const _: () = assert!(size_of::<Packet>() == WORDS * 8 && WORDS == 15);
+const _: () = assert!(size_of::<Packet>() == WORDS * 8 && WORDS == 16);
 const _: () = assert!(offset_of!(Packet, src) == 0 && offset_of!(Packet, dst) == 16);
 
 impl Packet {
@@ -79,7 +84,15 @@ impl Packet {
                 $(unsafe { words.add($word).write_volatile(0) };)*
             };
         }
-        clear!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+        clear!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+    }
+
+    /// What the tunnel says beside its source.
+    #[inline(always)]
+    pub fn set_outer(&mut self, key: &bpf_tunnel_key) {
+        self.vni = key.tunnel_id;
+        self.outer_class = key.tunnel_tos;
+        self.outer_ttl = key.tunnel_ttl;
     }
 
     /// Both addresses by their halves, as they are in memory.
@@ -131,7 +144,7 @@ impl<const N: usize> Room<N> {
 
     /// Copies bytes at `offset`; `None` where the packet has fewer.
     #[inline(always)]
-    fn load(&mut self, skb: *mut __sk_buff, offset: u32) -> Option<&[u8; N]> {
+    pub fn load(&mut self, skb: *mut __sk_buff, offset: u32) -> Option<&[u8; N]> {
         // SAFETY: N bytes of this stack frame; the helper checks the packet's bounds, and fills them or clears them.
         unsafe {
             let bad = bpf_skb_load_bytes(skb.cast(), offset, self.0.as_mut_ptr().cast(), N as u32);

@@ -20,7 +20,7 @@ use crate::{
     flows, maps,
     packet::{Packet, field_half, is_mapped},
     report::{self, PACKET_HOST, Skb, TC_REDIRECT},
-    too_big,
+    too_big, tunnel_marks,
 };
 
 #[inline(always)]
@@ -36,6 +36,9 @@ pub fn rewrite(skb: Skb, dst: [u8; 6], src: [u8; 6]) -> bool {
 /// Into the container behind the host end `ifindex`.
 #[inline(always)]
 pub fn into_container(skb: Skb, p: &Packet, ifindex: u32, port: u32, point: TracePoint) -> i32 {
+    if p.uniform != 0 && tunnel_marks::inside(skb, p) == 0 {
+        return report::drop(p, DropReason::Malformed as u32);
+    }
     report::count(port, p.len, 0);
     report::emit(p, point, 0);
     report::decide(p, ACTION_LOCAL, ifindex, 0);
@@ -85,7 +88,8 @@ pub fn tunnel(skb: Skb, p: &mut Packet, node: u32) -> i32 {
         room.assume_init_mut()
     };
     key.tunnel_id = p.vni;
-    key.tunnel_ttl = 64;
+    let marks = marks(skb, p);
+    (key.tunnel_tos, key.tunnel_ttl) = (marks as u8, (marks >> 8) as u8);
     let remote = (field_half(&to.vtep, false), field_half(&to.vtep, true));
     let local = (
         field_half(&config.vtep, false),
@@ -121,6 +125,23 @@ pub fn tunnel(skb: Skb, p: &mut Packet, node: u32) -> i32 {
 }
 
 const _: () = assert!(size_of::<bpf_tunnel_key>() == 44);
+
+/// Priority and time to live of the outer header, as `tunnel_marks::outside` writes them.
+#[inline(always)]
+fn marks(skb: Skb, p: &Packet) -> u32 {
+    let flags = if p.from_hop == 0 {
+        p.network_flags
+    } else {
+        match unsafe { maps::NETWORKS.get(p.vni) } {
+            Some(network) => network.flags,
+            None => 0,
+        }
+    };
+    if flags & crate::UNIFORM == 0 {
+        return (tunnel_marks::TTL as u32) << 8;
+    }
+    tunnel_marks::outside(skb, p, flags)
+}
 
 #[inline(always)]
 fn words((lower, upper): (u64, u64)) -> [u32; 4] {

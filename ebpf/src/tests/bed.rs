@@ -103,6 +103,7 @@ impl Bed {
             mark,
             cb0,
             segment,
+            ..Entry::default()
         };
         self.datapath.judge(name, packet, entry)
     }

@@ -10,6 +10,8 @@ pub struct Documents {
     far_mtu: Option<u32>,
     /// IPv4 and IPv6 ranges: which there are.
     families: (bool, bool),
+    /// Whether priority and time to live are the tunnel's too.
+    uniform: (bool, bool),
     /// Holder of each subnet, 0 = nobody.
     leases: Vec<u8>,
     /// Node of the endpoint with each number, 0 = there is none. The first is the sender, on n1.
@@ -21,6 +23,8 @@ pub struct Documents {
 pub struct Case {
     pub frame: Vec<u8>,
     pub tunnel: Option<(Ipv4Addr, u32)>,
+    /// What the tunnel's header said at last.
+    pub outer: Marks,
 }
 
 const VNI: u32 = 7;
@@ -44,14 +48,16 @@ pub fn documents() -> impl Strategy<Value = Documents> {
         prop_oneof![Just(1500u32), Just(1280u32), 600..1600u32],
         prop::option::of(600..1600u32),
         prop_oneof![Just((true, true)), Just((true, false)), Just((false, true))],
+        any::<(bool, bool)>(),
         prop::collection::vec(0..6u8, 8),
         prop::collection::vec(prop_oneof![2 => Just(0u8), 3 => Just(1u8), 4 => 2..6u8], 15),
     )
         .prop_map(
-            |(underlay_mtu, far_mtu, families, leases, others)| Documents {
+            |(underlay_mtu, far_mtu, families, uniform, leases, others)| Documents {
                 underlay_mtu,
                 far_mtu,
                 families,
+                uniform,
                 leases,
                 endpoints: [1].into_iter().chain(others).collect(),
             },
@@ -86,6 +92,11 @@ impl Documents {
         }
         if self.families.1 {
             spec += r#","cidr6":"fd00::/48","subnet_len6":64"#;
+        }
+        for (key, is) in [("dscp", self.uniform.0), ("ttl", self.uniform.1)] {
+            if is {
+                spec += &format!(r#","{key}":"uniform""#);
+            }
         }
         let front = "tenants/red/networks/front";
         put(format!("{front}/spec"), spec + "}");
@@ -217,17 +228,27 @@ fn internet4() -> impl Strategy<Value = Vec<u8>> {
         protocol(),
         options(),
         payload(),
+        any::<[u8; 4]>(),
     )
         .prop_flat_map(
-            |(source, target, words, fragment, protocol, mut said, payload)| {
+            |(
+                source,
+                target,
+                words,
+                fragment,
+                protocol,
+                mut said,
+                payload,
+                [class, ttl, high, low],
+            )| {
                 let options = usize::from(words.max(5) - 5) * 4;
                 said.resize(options, 0);
                 length(20 + options + payload.len()).prop_map(move |total| {
-                    let mut ip = vec![0x40 | words, 0];
+                    let mut ip = vec![0x40 | words, class];
                     ip.extend(total.to_be_bytes());
                     ip.extend([0, 1]);
                     ip.extend(fragment.to_be_bytes());
-                    ip.extend([64, protocol, 0, 0]);
+                    ip.extend([ttl, protocol, high, low]);
                     ip.extend(source.octets());
                     ip.extend(target.octets());
                     ip.extend(&said);
@@ -260,26 +281,35 @@ fn extensions() -> impl Strategy<Value = Vec<(u8, Vec<u8>)>> {
 
 fn internet6() -> impl Strategy<Value = Vec<u8>> {
     let source = prop_oneof![12 => Just(v6(0)), 1 => target6()];
-    (source, target6(), extensions(), protocol(), payload()).prop_flat_map(
-        |(source, target, headers, protocol, payload)| {
-            let (mut next, mut body) = (protocol, payload);
-            for (kind, mut header) in headers.into_iter().rev() {
-                header[0] = next;
-                next = kind;
-                header.extend(body);
-                body = header;
-            }
-            length(body.len()).prop_map(move |length| {
-                let mut ip = vec![0x60, 0, 0, 0];
-                ip.extend(length.to_be_bytes());
-                ip.extend([next, 64]);
-                ip.extend(source.octets());
-                ip.extend(target.octets());
-                ip.extend(&body);
-                ip
-            })
-        },
+    let marks = any::<[u8; 3]>();
+    (
+        source,
+        target6(),
+        extensions(),
+        protocol(),
+        payload(),
+        marks,
     )
+        .prop_flat_map(
+            |(source, target, headers, protocol, payload, [class, label, ttl])| {
+                let (mut next, mut body) = (protocol, payload);
+                for (kind, mut header) in headers.into_iter().rev() {
+                    header[0] = next;
+                    next = kind;
+                    header.extend(body);
+                    body = header;
+                }
+                length(body.len()).prop_map(move |length| {
+                    let mut ip = vec![0x60 | class >> 4, class << 4 | label >> 4, label, 0];
+                    ip.extend(length.to_be_bytes());
+                    ip.extend([next, ttl]);
+                    ip.extend(source.octets());
+                    ip.extend(target.octets());
+                    ip.extend(&body);
+                    ip
+                })
+            },
+        )
 }
 
 fn arp() -> impl Strategy<Value = Vec<u8>> {
@@ -336,7 +366,8 @@ pub fn case(documents: &Documents) -> impl Strategy<Value = Case> + use<> {
         2 => Just(None),
         1 => (vtep, vni).prop_map(|(last, vni)| Some((Ipv4Addr::new(192, 0, 2, last), vni))),
     ];
-    (body, to, from, cut, tunnel).prop_map(|((kind, body), to, from, cut, tunnel)| {
+    let outer = (0..64u8, any::<u8>()).prop_map(|(dscp, ttl)| Marks { dscp, ttl });
+    (body, to, from, cut, tunnel, outer).prop_map(|((kind, body), to, from, cut, tunnel, outer)| {
         // Frames of chains come by the tunnel with a position's address, which is not drawn.
         let to = match tunnel {
             Some(_) if to == abi::steer_mac(40) => GATEWAY_MAC,
@@ -353,6 +384,10 @@ pub fn case(documents: &Documents) -> impl Strategy<Value = Case> + use<> {
         };
         frame.truncate(cut);
         frame.resize(frame.len().max(least), 0);
-        Case { frame, tunnel }
+        Case {
+            frame,
+            tunnel,
+            outer,
+        }
     })
 }

@@ -176,6 +176,16 @@ pub(in crate::file) const NETWORK: &[Key] = &[
         Kind::Word(&["none", "nat"]),
         "What its endpoints may reach outside.",
     ),
+    may(
+        "dscp",
+        Kind::Word(&["pipe", "uniform"]),
+        "The priority between packet and tunnel (RFC 2983).",
+    ),
+    may(
+        "ttl",
+        Kind::Word(&["pipe", "uniform"]),
+        "The time to live between packet and tunnel (RFC 3443).",
+    ),
     may("labels", Kind::Names, "Labels."),
 ];
 
