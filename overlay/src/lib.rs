@@ -8,6 +8,7 @@
 //! - `allocate`, `leases`: which number, address or subnet is next, and who holds what. Pure.
 //! - `mtu`: how large a packet fits.
 //! - `link`: links, addresses, routes and sysctls by netlink, in our own verbs; `netns`: namespaces.
+//! - `filter`: packet filters and NAT by netlink; `gateway`: the way of a network out of itself, and in by published ports.
 //! - `tap`: TAP devices; the only unsafe code.
 //!
 //! Never: talks to the store or to BPF.
@@ -15,7 +16,9 @@
 
 pub mod allocate;
 pub mod documents;
+pub mod filter;
 pub mod foreign;
+pub mod gateway;
 pub mod ids;
 pub mod keys;
 pub mod leases;
@@ -25,6 +28,7 @@ pub mod names;
 pub mod naming;
 pub mod netns;
 pub mod network;
+pub mod publish;
 pub mod site;
 pub mod tap;
 

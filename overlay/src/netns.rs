@@ -9,7 +9,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{NSFS_MAGIC, statfs};
 
@@ -80,6 +82,43 @@ pub fn create() -> Result<OwnedFd, NetnsError> {
         unshare(CloneFlags::CLONE_NEWNET).map_err(|e| failed("create", "a new one", e))?;
         current()
     })?
+}
+
+/// A namespace that lives until [`unpin`], whoever ends, at most until the machine does: the one at `path`, or else a
+/// new one, mounted there. Its loopback is down. Whether it is new comes with it.
+pub fn pinned(path: &Path) -> Result<(OwnedFd, bool), NetnsError> {
+    if let Ok(there) = open(path) {
+        return Ok((there, false));
+    }
+    let name = path.display();
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(|e| failed("make a folder for", &name, e))?;
+    }
+    std::fs::write(path, "").map_err(|e| failed("make a place for", &name, e))?;
+    on_thread(|| {
+        unshare(CloneFlags::CLONE_NEWNET).map_err(|e| failed("create", "a new one", e))?;
+        let own = Some("/proc/thread-self/ns/net");
+        let nothing = None::<&str>;
+        mount(own, path, nothing, MsFlags::MS_BIND, nothing)
+            .map_err(|e| failed("mount", &name, e))?;
+        Ok((current()?, true))
+    })?
+}
+
+/// Takes away what [`pinned`] made; what is not there is as good. It ends when nobody else holds it.
+pub fn unpin(path: &Path) -> Result<(), NetnsError> {
+    let name = path.display();
+    match umount2(path, MntFlags::MNT_DETACH) {
+        // Not mounted, or not there.
+        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
+        Err(error) => return Err(failed("unmount", &name, error)),
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(failed("remove", &name, error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Runs `work` on a fresh thread inside `netns`. /proc/sys/net there is that namespace's.

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use ipnet::IpNet;
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use netlink_packet_route::link::LinkMessage;
+use netlink_packet_route::neighbour::NeighbourState;
 use netlink_packet_route::route::RouteScope;
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 
@@ -152,6 +153,21 @@ impl Netlink {
         let message = self.route_message(verb, route).await?;
         let result = self.handle.route().del(message).execute().await;
         gone_is_done(verb, describe(route), result)
+    }
+
+    /// Says for good which Ethernet address a neighbour has, so that nobody asks for it.
+    pub async fn set_neighbour(
+        &self,
+        name: &str,
+        neighbour: IpAddr,
+        mac: Mac,
+    ) -> Result<(), LinkError> {
+        let verb = "set a neighbour on";
+        let link = self.existing(verb, name).await?;
+        let request = self.handle.neighbours().add(link.index, neighbour);
+        let request = request.link_layer_address(&mac.0).state(NeighbourState::Permanent);
+        let result = request.replace().execute().await;
+        result.map_err(|e| LinkError::refused(verb, format!("{name} ({neighbour})"), e))
     }
 
     async fn route_message(
