@@ -4,6 +4,7 @@ mod bed;
 mod chain;
 mod endpoint;
 mod fragments;
+mod gateway;
 mod keeper;
 mod marks;
 mod marks_wire;

@@ -169,7 +169,7 @@ fn carry(
         subnet_len4: spec.subnet_len4.unwrap_or(len4),
         subnet_len6: spec.subnet_len6.unwrap_or(len6),
         mtu: u32::from(network_mtu(spec, here.underlay_mtu, vtep)),
-        pad: 0,
+        gateway: 0,
     };
     tables.networks.insert(vni, value);
     let mut owners: BTreeMap<IpNet, NodeId> = BTreeMap::new();

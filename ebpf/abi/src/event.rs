@@ -22,6 +22,10 @@ pub enum TracePoint {
     Drop = 8,
     /// Answered in place (ARP, neighbour discovery).
     Answered = 9,
+    /// Given to the network's gateway on this node, on its way out.
+    ToGateway = 10,
+    /// The network's gateway sent it; it comes from outside.
+    FromGateway = 11,
 }
 
 impl TracePoint {
@@ -37,6 +41,8 @@ impl TracePoint {
             7 => Self::ToContainer,
             8 => Self::Drop,
             9 => Self::Answered,
+            10 => Self::ToGateway,
+            11 => Self::FromGateway,
             _ => return None,
         })
     }
@@ -52,6 +58,8 @@ impl TracePoint {
             Self::ToContainer => "to_container",
             Self::Drop => "drop",
             Self::Answered => "answered",
+            Self::ToGateway => "to_gateway",
+            Self::FromGateway => "from_gateway",
         }
     }
 }

@@ -43,6 +43,8 @@ pub struct NodeConfig {
 pub const PORT_HOP: u32 = 1;
 /// [`Port::flags`]: deliver by `bpf_redirect`, not `bpf_redirect_peer` (tap devices, foreign AF_PACKET).
 pub const PORT_NO_PEER: u32 = 2;
+/// [`Port::flags`]: the network's gateway; what it sends comes from outside.
+pub const PORT_GATEWAY: u32 = 4;
 
 /// The host end of an endpoint's interface.
 #[repr(C)]
@@ -119,8 +121,8 @@ pub struct Network {
     pub subnet_len6: u8,
     /// MTU of the network's interfaces, bytes of IP packet.
     pub mtu: u32,
-    /// Zero.
-    pub pad: u32,
+    /// Host end of the network's gateway on this node (ifindex); 0 without one.
+    pub gateway: u32,
 }
 
 /// A subnet: an address masked by the network's subnet length.

@@ -45,7 +45,7 @@ use packet::{ETH_P_ARP, ETH_P_IPV6, PROTO_ICMP6, Packet};
 use report::Skb;
 use weft_ebpf_abi::{
     DropReason, EndpointKey, GATEWAY_MAC, NETWORK_CHAINS, NETWORK_DSCP_UNIFORM,
-    NETWORK_TTL_UNIFORM, PORT_HOP, Port, SteerFace, TracePoint,
+    NETWORK_TTL_UNIFORM, PORT_GATEWAY, PORT_HOP, Port, SteerFace, TracePoint,
     VtepKey, port_of, steer_of,
 };
 
@@ -91,6 +91,8 @@ fn container(ctx: TcContext) -> i32 {
     }
     let verdict = if p.from_hop != 0 {
         from_hop(skb, p)
+    } else if port.flags & PORT_GATEWAY != 0 {
+        from_gateway(skb, p)
     } else {
         from_endpoint(skb, p, port)
     };
@@ -142,6 +144,30 @@ fn from_endpoint(skb: Skb, p: &mut Packet, port: &Port) -> i32 {
         return send::to_destination(skb, p, 0, Some(network));
     }
     enter_chain(skb, p)
+}
+
+/// A packet from outside, which the network's gateway passed on to an endpoint of this node. It never speaks for an
+/// address of the network but the gateway's own.
+#[inline(never)]
+fn from_gateway(skb: Skb, p: &mut Packet) -> i32 {
+    let Some(network) = (unsafe { maps::NETWORKS.get(p.vni) }) else {
+        return report::drop(p, DropReason::UnknownVni as u32);
+    };
+    if p.eth_dst[0] & 1 != 0 {
+        return resolve::quiet(p);
+    }
+    let bad = packet::internet(skb, p);
+    report::filter(skb, p);
+    if bad != 0 {
+        return report::drop(p, bad);
+    }
+    report::emit(p, TracePoint::FromGateway, 0);
+    let [lower, upper, _, _] = p.halves();
+    let source = (lower, upper);
+    if send::inside(source, network) && !send::is_gateway(source, network) {
+        return report::drop(p, DropReason::SpoofedAddress as u32);
+    }
+    send::to_endpoint_here(skb, p)
 }
 
 #[inline(never)]

@@ -13,7 +13,7 @@ use crate::{
 
 /// Silence without a fault: a probe, an announcement.
 #[inline(always)]
-fn quiet(p: &Packet) -> i32 {
+pub fn quiet(p: &Packet) -> i32 {
     report::decide(p, weft_ebpf_abi::ACTION_IGNORE, 0, 0);
     TC_DROP
 }

@@ -224,6 +224,24 @@ pub fn to_destination(
     by_subnet(skb, p, config.node, network)
 }
 
+/// To an endpoint of this node, or nowhere.
+#[inline(always)]
+pub fn to_endpoint_here(skb: Skb, p: &mut Packet) -> i32 {
+    to_destination(skb, p, 1, None)
+}
+
+/// Out of the network, by its gateway on this node; a packet of a chain has left its sender's node.
+#[inline(never)]
+fn to_gateway(skb: Skb, p: &mut Packet, gateway: u32) -> i32 {
+    report::emit(p, TracePoint::ToGateway, 0);
+    report::decide(p, ACTION_LOCAL, gateway, 0);
+    // SAFETY: plain helpers on this packet, which is addressed to the gateway's MAC already.
+    unsafe {
+        bpf_skb_change_type(skb, PACKET_HOST);
+        bpf_redirect_peer(gateway, 0) as i32
+    }
+}
+
 #[inline(always)]
 fn over(skb: Skb, p: &mut Packet, node: u32) -> i32 {
     let done = if p.steer != 0 {
@@ -286,59 +304,85 @@ fn remember_reply(p: &Packet, port: u32) {
     flows::put(port, &key, &flow);
 }
 
+/// Whether an address, by its halves as they are in memory, lies in the network's ranges.
+#[inline(always)]
+pub fn inside(addr: (u64, u64), network: &Network) -> bool {
+    let (net, len) = if is_mapped(addr) {
+        (&network.net4, 96 + network.len4 as u32)
+    } else {
+        (&network.net6, network.len6 as u32)
+    };
+    let net = (field_half(net, false), field_half(net, true));
+    net != (0, 0) && masked(addr, len) == net
+}
+
+/// The network's gateway's address, of either family; fe80::1 is the IPv6 gateway of every network.
+#[inline(always)]
+pub fn is_gateway((lower, upper): (u64, u64), network: &Network) -> bool {
+    let gateway = &network.gateway4;
+    let gateway = (field_half(gateway, false), field_half(gateway, true));
+    let four = gateway.1 != 0 && (lower, upper) == gateway;
+    four || (lower == 0xfe80_0000_0000_0000u64.to_be() && upper == 1u64.to_be())
+}
+
+/// Whether no gateway passes it on: this host, this link, several, none (RFC 6890), and what lies between gateways and
+/// their nodes.
+#[inline(always)]
+fn stays((lower, upper): (u64, u64)) -> bool {
+    let (high, low) = (u64::from_be(lower), u64::from_be(upper));
+    if is_mapped((lower, upper)) {
+        let (a, b) = (low >> 24 & 0xff, low >> 16 & 0xff);
+        return a == 0 || a == 127 || a >= 224 || (a == 169 && b == 254);
+    }
+    let transit = high == 0xfd77_6566_7400_0000 && low >> 16 == 0;
+    // ::/64, ff00::/8, fe80::/10.
+    high == 0 || high >> 56 == 0xff || high >> 54 == 0xfe80 >> 6 || transit
+}
+
+/// An address in none of the network's ranges.
+#[inline(always)]
+fn outside(skb: Skb, p: &mut Packet, network: &Network) -> i32 {
+    let vtep = VtepKey { addr: p.dst };
+    if unsafe { maps::VTEPS.get(&vtep) }.is_some() {
+        return report::drop(p, DropReason::NodeAddress as u32);
+    }
+    if network.gateway == 0 || p.steer != 0 {
+        return report::drop(p, DropReason::NoRoute as u32);
+    }
+    let [_, _, lower, upper] = p.halves();
+    if stays((lower, upper)) {
+        return report::drop(p, DropReason::NodeAddress as u32);
+    }
+    to_gateway(skb, p, network.gateway)
+}
+
 #[inline(always)]
 fn by_subnet(skb: Skb, p: &mut Packet, own: u32, network: &Network) -> i32 {
     let [_, _, lower, upper] = p.halves();
-    let v4 = is_mapped((lower, upper));
-    let (net, len, subnet_len) = if v4 {
-        (
-            &network.net4,
-            96 + network.len4 as u32,
-            96 + network.subnet_len4 as u32,
-        )
-    } else {
-        (
-            &network.net6,
-            network.len6 as u32,
-            network.subnet_len6 as u32,
-        )
-    };
-    let net = (field_half(net, false), field_half(net, true));
-    if net == (0, 0) || masked((lower, upper), len) != net {
-        let vtep = VtepKey { addr: p.dst };
-        let reason = if is_gateway6(p) {
-            DropReason::GatewayService
-        } else if unsafe { maps::VTEPS.get(&vtep) }.is_some() {
-            DropReason::NodeAddress
+    let to = (lower, upper);
+    if is_gateway(to, network) {
+        return if network.gateway == 0 || p.steer != 0 {
+            report::drop(p, DropReason::GatewayService as u32)
         } else {
-            DropReason::NoRoute
+            to_gateway(skb, p, network.gateway)
         };
-        return report::drop(p, reason as u32);
     }
-    let [a, b, c, d] = words(masked((lower, upper), subnet_len));
+    if !inside(to, network) {
+        return outside(skb, p, network);
+    }
+    let subnet_len = if is_mapped(to) {
+        96 + network.subnet_len4 as u32
+    } else {
+        network.subnet_len6 as u32
+    };
+    let [a, b, c, d] = words(masked(to, subnet_len));
     let key = [p.vni, a, b, c, d];
     // SAFETY: the same words as those of a key, of which any are one.
     let key = unsafe { &*key.as_ptr().cast::<SubnetKey>() };
     match unsafe { maps::SUBNETS.get(key) } {
-        Some(subnet) if subnet.node != own && !is_gateway(p, &network.gateway4) => {
-            over(skb, p, subnet.node)
-        }
-        _ if is_gateway(p, &network.gateway4) => report::drop(p, DropReason::GatewayService as u32),
+        Some(subnet) if subnet.node != own => over(skb, p, subnet.node),
         _ => report::drop(p, DropReason::NoEndpoint as u32),
     }
-}
-
-#[inline(always)]
-fn is_gateway(p: &Packet, gateway: &[u8; 16]) -> bool {
-    let [_, _, lower, upper] = p.halves();
-    upper == field_half(gateway, true) && lower == field_half(gateway, false)
-}
-
-/// fe80::1, the IPv6 gateway of every network.
-#[inline(always)]
-fn is_gateway6(p: &Packet) -> bool {
-    let [_, _, lower, upper] = p.halves();
-    lower == 0xfe80_0000_0000_0000u64.to_be() && upper == 1u64.to_be()
 }
 
 /// The first `len` bits of an address, by its halves as they are in memory.
