@@ -43,6 +43,12 @@ pub struct LocalState {
     /// `tenant/chain` -> the version that this node classifies by.
     #[serde(default)]
     pub classified: BTreeMap<String, u64>,
+    /// The networks' gateways that this node has.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub gateways: BTreeMap<NetworkRef, LocalGateway>,
+    /// Whether this node passed on packets of IPv4 and of IPv6 before it had gateways; none: it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed_on: Option<[bool; 2]>,
 }
 
 impl Default for LocalState {
@@ -54,8 +60,20 @@ impl Default for LocalState {
             next_port: 1,
             containers: BTreeMap::new(),
             classified: BTreeMap::new(),
+            gateways: BTreeMap::new(),
+            passed_on: None,
         }
     }
+}
+
+/// A network's gateway on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalGateway {
+    /// Its number: names of devices and transit addresses follow from it.
+    pub index: u16,
+    /// The datapath's end.
+    pub port: PortId,
 }
 
 /// A container's life on this node.

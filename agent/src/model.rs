@@ -10,7 +10,8 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use weft_ebpf_abi::{DropReason, GATEWAY_MAC};
-use weft_overlay::documents::{EndpointDoc, NetworkSpec};
+use weft_overlay::documents::{ContainerSpec, Egress, EndpointDoc, NetworkSpec};
+use weft_overlay::gateway::TRANSIT6;
 use weft_overlay::{EndpointRef, NetworkRef, NodeName, Vni};
 
 use crate::mirror::State;
@@ -38,6 +39,8 @@ pub enum Ingress {
         /// The network it says it is of.
         vni: u32,
     },
+    /// The network's gateway passed it on; it comes from outside.
+    Gateway(NetworkRef),
 }
 
 /// What should become of a packet.
@@ -54,6 +57,8 @@ pub enum Fate {
         /// The network.
         vni: Vni,
     },
+    /// Given, as it is, to the network's gateway on this node.
+    Gateway(NetworkRef),
     /// The sender gets an answer from the gateway.
     Answer(Answer),
     /// Neither delivered nor a fault: a probe or an announcement of an address.
@@ -92,6 +97,7 @@ impl Model<'_> {
         let decided = match ingress {
             Ingress::Endpoint(endpoint) => self.sent(endpoint, frame),
             Ingress::Overlay { vtep, vni } => self.arrived(*vtep, *vni, frame),
+            Ingress::Gateway(network) => self.came_in(network, frame),
         };
         decided.unwrap_or_else(Fate::Drop)
     }
@@ -145,11 +151,15 @@ impl Model<'_> {
             }
             return self.tunnel(&endpoint.node, spec, packet);
         }
-        if !in_network(spec, packet.destination) {
-            return Err(self.outside(packet.destination));
-        }
         if is_gateway(spec, packet.destination) {
-            return Err(DropReason::GatewayService);
+            return if self.has_gateway(network, spec) {
+                Ok(Fate::Gateway(network.clone()))
+            } else {
+                Err(DropReason::GatewayService)
+            };
+        }
+        if !in_network(spec, packet.destination) {
+            return self.outside(network, spec, packet.destination);
         }
         let leases = self.state.subnets.get(network).into_iter().flatten();
         let holder = leases
@@ -162,14 +172,55 @@ impl Model<'_> {
         }
     }
 
-    fn outside(&self, address: IpAddr) -> DropReason {
+    fn outside(
+        &self,
+        network: &NetworkRef,
+        spec: &NetworkSpec,
+        address: IpAddr,
+    ) -> Result<Fate, DropReason> {
         let mut nodes = self.state.nodes.values();
-        if address == IpAddr::V6(GATEWAY6) {
-            DropReason::GatewayService
-        } else if nodes.any(|doc| doc.value.vteps.contains(&address)) {
-            DropReason::NodeAddress
+        if nodes.any(|doc| doc.value.vteps.contains(&address)) {
+            Err(DropReason::NodeAddress)
+        } else if !self.has_gateway(network, spec) {
+            Err(DropReason::NoRoute)
+        } else if is_of_a_node(address) {
+            Err(DropReason::NodeAddress)
         } else {
-            DropReason::NoRoute
+            Ok(Fate::Gateway(network.clone()))
+        }
+    }
+
+    /// Whether the network has a gateway on this node, which has an endpoint there.
+    fn has_gateway(&self, network: &NetworkRef, spec: &NetworkSpec) -> bool {
+        let offers = |container: &ContainerSpec| {
+            let mut interfaces = container.interfaces.iter().filter(|i| !i.hop);
+            let first = interfaces.next().map(|i| &i.network);
+            let here = container.running && container.node == *self.node;
+            here && !container.publish.is_empty() && first == Some(&network.network)
+        };
+        let tenant = &network.tenant;
+        let mut containers = self.state.containers.iter();
+        spec.egress == Egress::Nat
+            || containers.any(|(name, doc)| name.tenant == *tenant && offers(&doc.value))
+    }
+
+    /// From outside, to an endpoint of this node or nobody.
+    fn came_in(&self, network: &NetworkRef, bytes: &[u8]) -> Result<Fate, DropReason> {
+        let frame = Frame::read(bytes).ok_or(DropReason::Malformed)?;
+        let spec = self.state.networks.get(network).map(|doc| &doc.value);
+        let spec = spec.ok_or(DropReason::UnknownVni)?;
+        if frame.destination[0] & 1 == 1 {
+            return Ok(Fate::Ignore);
+        }
+        let packet = frame.internet()?;
+        if in_network(spec, packet.source) && !is_gateway(spec, packet.source) {
+            return Err(DropReason::SpoofedAddress);
+        }
+        match self.owner(network, packet.destination) {
+            Some((name, endpoint)) if endpoint.node == *self.node => {
+                Ok(Fate::Deliver(name.clone()))
+            }
+            _ => Err(DropReason::NoEndpoint),
         }
     }
 
@@ -260,7 +311,21 @@ fn in_network(spec: &NetworkSpec, address: IpAddr) -> bool {
 /// The IPv4 range's first address; IPv6 has fe80::1 in every network, which is in none.
 fn is_gateway(spec: &NetworkSpec, address: IpAddr) -> bool {
     let first = spec.cidr4.and_then(|net| net.hosts().next());
-    first.is_some_and(|gateway| address == IpAddr::V4(gateway))
+    address == IpAddr::V6(GATEWAY6) || first.is_some_and(|gateway| address == IpAddr::V4(gateway))
+}
+
+/// Addresses that mean a node itself, its link, or nobody (RFC 6890), and those between nodes and gateways.
+fn is_of_a_node(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(a) => {
+            let first = a.octets()[0];
+            first == 0 || a.is_loopback() || a.is_link_local() || first >= 224
+        }
+        IpAddr::V6(a) => {
+            let low = a.segments()[..4] == [0; 4];
+            low || a.is_multicast() || a.is_unicast_link_local() || TRANSIT6.contains(&a)
+        }
+    }
 }
 
 /// Every address of the network but the asker's own has the gateway's MAC (RFC 826).

@@ -5,5 +5,6 @@ pub mod chains;
 pub mod containers;
 pub mod desired;
 pub mod endpoints;
+pub mod gateways;
 pub mod leases;
 pub mod tables;

@@ -27,6 +27,7 @@ mod containers;
 mod datapath;
 mod documents;
 mod foreign;
+mod gateways;
 mod interfaces;
 mod repairs;
 
@@ -72,6 +73,7 @@ pub struct Reconciler {
     /// When the next pass is due, Unix ms.
     wake: Option<u64>,
     chains: chains::ChainMemory,
+    gateways: gateways::Gateways,
     problems: BTreeMap<String, String>,
     /// Problems of the pass before: each is logged once, not every second.
     told: BTreeMap<String, String>,
@@ -123,6 +125,7 @@ impl Reconciler {
             pids: BTreeMap::new(),
             wake: None,
             chains: chains::ChainMemory::default(),
+            gateways: gateways::Gateways::default(),
             problems: BTreeMap::new(),
             told: BTreeMap::new(),
             repairs: VecDeque::new(),

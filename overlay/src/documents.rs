@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Mac, NodeId, Vni};
 use crate::names::{ContainerName, InterfaceName, NetworkName, NodeName};
+use crate::publish::Publish;
 
 /// Labels of a node, network, container or endpoint.
 pub type Labels = BTreeMap<String, String>;
@@ -265,6 +266,9 @@ pub struct ContainerSpec {
     /// Limits.
     #[serde(default)]
     pub resources: Resources,
+    /// Ports that its node offers to the outside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publish: Vec<Publish>,
     /// When it is started again.
     #[serde(default)]
     pub restart: Restart,

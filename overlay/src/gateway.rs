@@ -21,7 +21,7 @@ use std::net::IpAddr;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-pub use apply::{GatewayError, Hold, configure, ensure, lacks, remove};
+pub use apply::{GatewayError, Hold, configure, ensure, lacks, passes_on, remove};
 pub use plan::{
     FLOWS_MAX, GATEWAYS_MAX, INNER_PREFIX, TABLE, TRANSIT4, TRANSIT6, UP_PREFIX, gateway_rules,
     inner_name, node_rules, transit4, transit6, up_name,

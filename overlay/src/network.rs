@@ -13,7 +13,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub use error::NetworkError;
 
 use crate::allocate::lowest_free_vni;
-use crate::documents::{Egress, NetworkSpec};
+use crate::documents::NetworkSpec;
 use crate::ids::Vni;
 use crate::names::NetworkRef;
 use crate::site;
@@ -93,11 +93,6 @@ pub fn network_spec(
     let network = &wanted.name;
     if wanted.cidr.is_none() && wanted.cidr6.is_none() {
         return Err(NetworkError::NoRange {
-            network: network.clone(),
-        });
-    }
-    if wanted.egress != Egress::None {
-        return Err(NetworkError::NoEgress {
             network: network.clone(),
         });
     }

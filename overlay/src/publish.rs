@@ -22,7 +22,9 @@ pub struct Publish {
 
 /// What is no published port.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no published port: write NODE-PORT:tcp/PORT or NODE-PORT:udp/PORT, as 8080:tcp/80")]
+#[error(
+    "{text:?} is no published port: write NODE-PORT:tcp/PORT or NODE-PORT:udp/PORT, as 8080:tcp/80"
+)]
 pub struct PublishError {
     text: String,
 }
@@ -55,7 +57,13 @@ impl FromStr for Publish {
 
 impl fmt::Display for Publish {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}/{}", self.outside, self.transport.name(), self.inside)
+        write!(
+            f,
+            "{}:{}/{}",
+            self.outside,
+            self.transport.name(),
+            self.inside
+        )
     }
 }
 
@@ -82,7 +90,17 @@ mod tests {
             let read: Publish = text.parse().unwrap();
             assert_eq!(read.to_string(), text);
         }
-        for text in ["", "80", "80:80", "0:tcp/80", "80:tcp/0", "80:icmp/8", "65536:tcp/1", "+80:tcp/80", "80:tcp/80 "] {
+        for text in [
+            "",
+            "80",
+            "80:80",
+            "0:tcp/80",
+            "80:tcp/0",
+            "80:icmp/8",
+            "65536:tcp/1",
+            "+80:tcp/80",
+            "80:tcp/80 ",
+        ] {
             let error = text.parse::<Publish>().unwrap_err().to_string();
             assert!(error.contains("8080:tcp/80"), "{text}: {error}");
         }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::documents::{Copying, DatapathKind, Egress, Labels, Resources, Restart};
 use crate::ids::Vni;
 use crate::names::{ContainerRef, InterfaceName, NetworkRef, NodeName};
+use crate::publish::Publish;
 
 /// A `[[network]]` table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,6 +111,9 @@ pub struct Container {
     /// Limits.
     #[serde(default)]
     pub resources: Resources,
+    /// Ports that its node offers to the outside: `"8080:tcp/80"`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publish: Vec<Publish>,
     /// When it is started again.
     #[serde(default)]
     pub restart: Restart,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use weft_overlay::filter;
 use weft_overlay::gateway::{
-    Gateway, TABLE, configure, ensure, inner_name, lacks, remove, transit4, up_name,
+    Gateway, TABLE, configure, ensure, inner_name, lacks, passes_on, remove, transit4, up_name,
 };
 use weft_overlay::link::{Netlink, sysctl};
 use weft_overlay::netns;
@@ -70,12 +70,16 @@ async fn the_nodes_rules_are_one_transaction_and_can_be_taken_away() {
         .chain(["fd00::1".parse().unwrap()])
         .collect();
     let first = filter::generation(&node).unwrap();
-    let made = configure(&node, &[gateway(0), gateway(1)], &nodes, true).unwrap();
+    let made = configure(&node, &[gateway(0), gateway(1)], &nodes, [false, false]).unwrap();
     assert_eq!(made, first + 1, "one transaction");
     assert_eq!(sysctl::read(&node, "net/ipv4/ip_forward").unwrap(), "1");
-    assert_eq!(sysctl::read(&node, "net/ipv6/conf/all/forwarding").unwrap(), "1");
-    let gone = configure(&node, &[], &nodes, true).unwrap();
+    assert_eq!(
+        sysctl::read(&node, "net/ipv6/conf/all/forwarding").unwrap(),
+        "1"
+    );
+    let gone = configure(&node, &[], &nodes, [false, false]).unwrap();
     assert_eq!(gone, made + 1);
+    assert_eq!(passes_on(&node), [false, false], "as before");
     filter::remove(&node, TABLE).unwrap();
     // Names and addresses follow from the number.
     assert_eq!(up_name(3), "wu3");
@@ -86,7 +90,8 @@ async fn the_nodes_rules_are_one_transaction_and_can_be_taken_away() {
 async fn what_the_kernel_refuses_is_told_and_changes_nothing() {
     let node = netns::create().unwrap();
     let before = filter::generation(&node).unwrap();
-    let mut table = weft_overlay::gateway::node_rules(&[gateway(0)], &BTreeSet::new(), false);
+    let mut table =
+        weft_overlay::gateway::node_rules(&[gateway(0)], &BTreeSet::new(), [true, true]);
     // A chain looks into a set that is not there.
     table.sets.clear();
     let error = filter::replace(&node, &table).unwrap_err();

@@ -21,6 +21,8 @@ mod draw;
 use draw::{Case, Documents};
 
 const LOOPBACK: u32 = 1;
+/// Host end of the gateway, where it is not the loopback.
+const GATEWAY: u32 = 900;
 /// 400 sets of documents with 250 frames each.
 const SETS: u32 = 400;
 
@@ -63,6 +65,8 @@ struct World {
     name: NodeName,
     underlay_mtu: u32,
     devices: BTreeMap<EndpointRef, u32>,
+    /// Host end of the network's gateway.
+    gateway: u32,
 }
 
 impl World {
@@ -73,7 +77,7 @@ impl World {
         let here = state.endpoints.iter().filter(|(_, e)| e.value.node == name);
         for (number, (endpoint, doc)) in here.enumerate() {
             let port = PortId(10 + number as u32);
-            let device = if *endpoint == documents.sender() {
+            let device = if *endpoint == documents.sender() && !documents.enters_by_gateway() {
                 LOOPBACK
             } else {
                 300 + number as u32
@@ -99,7 +103,17 @@ impl World {
             let container = format!("{}/c{number}", endpoint.tenant);
             local.containers.insert(container.parse().unwrap(), record);
         }
+        let gateway = if documents.enters_by_gateway() {
+            LOOPBACK
+        } else {
+            GATEWAY
+        };
+        let front: NetworkRef = "red/front".parse().unwrap();
+        let gateways = documents
+            .has_gateway()
+            .then_some((front, (PortId(99), gateway)));
         let here = Here {
+            gateways: &gateways.into_iter().collect(),
             name: &name,
             id: NodeId(1),
             ifindexes: &ifindexes,
@@ -112,6 +126,7 @@ impl World {
             state,
             name,
             devices,
+            gateway,
         }
     }
 
@@ -120,6 +135,7 @@ impl World {
         match fate {
             Fate::Deliver(endpoint) => (abi::ACTION_LOCAL, self.devices[endpoint], 0),
             Fate::Tunnel { node, .. } => (abi::ACTION_TUNNEL, self.state.nodes[node].value.id.0, 0),
+            Fate::Gateway(_) => (abi::ACTION_LOCAL, self.gateway, 0),
             Fate::Answer(Answer::TooBig(_)) => {
                 let reason = DropReason::TooBig as u32;
                 (abi::ACTION_ANSWER, LOOPBACK, reason)
@@ -160,17 +176,17 @@ impl World {
         Ok(())
     }
 
-    fn judge(&self, bed: &mut Bed, case: &Case, sender: &EndpointRef) -> Result<(), TestCaseError> {
-        let mut entry = Entry {
+    fn judge(&self, bed: &mut Bed, case: &Case, entry: &Ingress) -> Result<(), TestCaseError> {
+        let mut run = Entry {
             ifindex: LOOPBACK,
             ..Entry::default()
         };
         let (program, ingress) = match case.tunnel {
-            None => ("from_container", Ingress::Endpoint(sender.clone())),
+            None => ("from_container", entry.clone()),
             Some((vtep, vni)) => {
-                (entry.mark, entry.cb0) = (vni, u32::from(vtep));
+                (run.mark, run.cb0) = (vni, u32::from(vtep));
                 let Marks { dscp, ttl } = case.outer;
-                entry.outer = u32::from(dscp) << 2 | u32::from(ttl) << 8;
+                run.outer = u32::from(dscp) << 2 | u32::from(ttl) << 8;
                 let vtep = IpAddr::V4(vtep);
                 ("from_overlay_test", Ingress::Overlay { vtep, vni })
             }
@@ -181,13 +197,14 @@ impl World {
             underlay_mtu: self.underlay_mtu,
         };
         let expected = model.fate(&ingress, &case.frame);
-        let (decision, out) = bed.datapath.judge(program, &case.frame, entry);
+        let (decision, out) = bed.datapath.judge(program, &case.frame, run);
         let found = (decision.action, decision.target, decision.reason);
         prop_assert_eq!(found, self.told(&expected), "{:?} of {:?}", expected, case);
         if let Fate::Tunnel { .. } = &expected {
-            let spec = &self.state.networks[&network_of(sender)].value;
+            let front: NetworkRef = "red/front".parse().unwrap();
+            let spec = &self.state.networks[&front].value;
             let Marks { dscp, ttl } = Marks::outside(spec, &case.frame).expect("it is sent");
-            let outer = bed.datapath.outer(&case.frame, entry);
+            let outer = bed.datapath.outer(&case.frame, run);
             prop_assert_eq!(outer, [dscp << 2, ttl], "{:?}", case);
         }
         self.leaves(&expected, case, &out)
@@ -211,11 +228,11 @@ fn the_model_agrees_with_compiler_and_program() {
     let done = runner.run(&drawn, |(documents, cases)| {
         let mut bed = bed.borrow_mut();
         let world = World::new(&documents, &mut bed);
-        let sender = documents.sender();
+        let entry = documents.entry();
         for case in &cases {
-            world.judge(&mut bed, case, &sender)?;
+            world.judge(&mut bed, case, &entry)?;
             let ingress = match case.tunnel {
-                None => Ingress::Endpoint(sender.clone()),
+                None => entry.clone(),
                 Some((vtep, vni)) => Ingress::Overlay {
                     vtep: vtep.into(),
                     vni,

@@ -193,6 +193,7 @@ mod tests {
             labels: BTreeMap::new(),
             capabilities: vec![],
             resources: Default::default(),
+            publish: vec![],
             restart,
             node: "n1".parse().unwrap(),
             running,

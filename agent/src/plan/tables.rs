@@ -27,6 +27,8 @@ pub struct Here<'a> {
     pub id: NodeId,
     /// The host end of each port that exists.
     pub ifindexes: &'a BTreeMap<PortId, u32>,
+    /// The gateways that exist: port and host end.
+    pub gateways: &'a BTreeMap<NetworkRef, (PortId, u32)>,
     /// MTU of the underlay, bytes.
     pub underlay_mtu: u32,
 }
@@ -91,6 +93,16 @@ pub fn tables(state: &State, local: &LocalState, here: &Here<'_>) -> Tables {
             continue;
         };
         carry(state, network, &doc.value, here, &mut tables);
+        if let Some((port, ifindex)) = here.gateways.get(network) {
+            let gateway = abi::Port {
+                port: port.0,
+                vni: doc.value.vni.get(),
+                flags: abi::PORT_GATEWAY,
+                mac: abi::GATEWAY_MAC,
+                pad: [0; 2],
+            };
+            tables.ports.insert(*ifindex, gateway);
+        }
     }
     tables
 }
@@ -169,7 +181,10 @@ fn carry(
         subnet_len4: spec.subnet_len4.unwrap_or(len4),
         subnet_len6: spec.subnet_len6.unwrap_or(len6),
         mtu: u32::from(network_mtu(spec, here.underlay_mtu, vtep)),
-        gateway: 0,
+        gateway: here
+            .gateways
+            .get(network)
+            .map_or(0, |(_, ifindex)| *ifindex),
     };
     tables.networks.insert(vni, value);
     let mut owners: BTreeMap<IpNet, NodeId> = BTreeMap::new();
@@ -275,7 +290,9 @@ mod tests {
     }
 
     fn here<'a>(name: &'a NodeName, ifindexes: &'a BTreeMap<PortId, u32>) -> Here<'a> {
+        static NONE: BTreeMap<NetworkRef, (PortId, u32)> = BTreeMap::new();
         Here {
+            gateways: &NONE,
             name,
             id: NodeId(1),
             ifindexes,

@@ -268,6 +268,7 @@ impl Reconciler {
         if let Some(place) = self.foreign(container) {
             return self.make_foreign(container, &place);
         }
+        self.take_published(container, &spec.value.publish)?;
         let config = self.config(container, &spec.value);
         self.with_runtime(move |r| r.create(&config).map(drop))
             .await?;

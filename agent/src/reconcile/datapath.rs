@@ -34,8 +34,10 @@ impl Reconciler {
             }
         };
         self.follow_underlay(state, &links).await;
-        let ifindexes = self.ports(&links);
+        let mut ifindexes = self.ports(&links);
+        let gateways = self.keep_gateways(state, &links).await;
         let here = Here {
+            gateways: &gateways,
             name: &self.shared.config.name,
             id: self.id,
             ifindexes: &ifindexes,
@@ -60,7 +62,10 @@ impl Reconciler {
             }
         }
         self.repair_pins();
+        ifindexes.extend(gateways.values().copied());
         self.attach(&ifindexes);
+        self.open_gateways(&gateways, &links).await;
+        self.drop_gateways(state).await;
         self.keep_overlay(&links).await;
         true
     }

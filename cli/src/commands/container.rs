@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use tokio::io::AsyncReadExt;
 use tokio_stream::wrappers::ReceiverStream;
 use weft_agent::overlay::documents::{Resources, Restart};
+use weft_agent::overlay::publish::Publish;
 use weft_agent::overlay::{ContainerRef, NetworkRef, NodeName, site};
 use weft_agent::proto::{ExecInput, ExecStart, LogsRequest, Object, RemoveRequest};
 
@@ -44,6 +45,9 @@ pub struct Run {
     /// Processes and threads.
     #[arg(long)]
     pids: Option<u64>,
+    /// NODE-PORT:tcp/PORT or NODE-PORT:udp/PORT: a port of its node that leads to one of its own; may be repeated.
+    #[arg(long)]
+    publish: Vec<Publish>,
     /// When it is started again.
     #[arg(long, value_enum, default_value = "always")]
     restart: RestartArg,
@@ -170,6 +174,7 @@ pub fn run(host: &str, json: bool, run: Run) -> Done {
             memory: run.memory,
             pids: run.pids,
         },
+        publish: run.publish,
         restart: match run.restart {
             RestartArg::No => Restart::No,
             RestartArg::OnFailure => Restart::OnFailure,

@@ -30,7 +30,11 @@ fn dropped(reason: DropReason) -> (u32, u32, Option<DropReason>) {
 #[test]
 fn what_leaves_the_network_goes_to_its_gateway_unchanged() {
     let mut bed = bed();
-    for to in [OUTSIDE, Ipv4Addr::new(10, 11, 0, 1), Ipv4Addr::new(10, 10, 0, 1)] {
+    for to in [
+        OUTSIDE,
+        Ipv4Addr::new(10, 11, 0, 1),
+        Ipv4Addr::new(10, 10, 0, 1),
+    ] {
         let packet = tcp((CLIENT_MAC, GATEWAY_MAC), (CLIENT, to), (4000, 80));
         let (decision, out) = bed.send(&packet);
         assert_eq!(fate(decision), (ACTION_LOCAL, GATEWAY, None), "{to}");
@@ -55,11 +59,18 @@ fn no_node_no_link_and_no_host_is_outside() {
         assert_eq!(fate(decision), dropped(DropReason::NodeAddress), "{to:?}");
     }
     // An address of the network that nobody has is not outside.
-    let packet = udp((CLIENT_MAC, GATEWAY_MAC), (CLIENT, [10, 10, 99, 9].into()), (1, 2));
+    let packet = udp(
+        (CLIENT_MAC, GATEWAY_MAC),
+        (CLIENT, [10, 10, 99, 9].into()),
+        (1, 2),
+    );
     assert_eq!(fate(bed.send(&packet).0), dropped(DropReason::NoEndpoint));
     // Nobody but the sender's own addresses is translated.
     let packet = udp((CLIENT_MAC, GATEWAY_MAC), (OUTSIDE, OUTSIDE), (1, 2));
-    assert_eq!(fate(bed.send(&packet).0), dropped(DropReason::SpoofedAddress));
+    assert_eq!(
+        fate(bed.send(&packet).0),
+        dropped(DropReason::SpoofedAddress)
+    );
 }
 
 #[test]
@@ -71,18 +82,30 @@ fn what_the_gateway_passes_on_reaches_endpoints_of_this_node_alone() {
         mac: GATEWAY_MAC,
         ..client_port()
     });
-    let from = |source: Ipv4Addr, to: Ipv4Addr| tcp((GATEWAY_MAC, OTHER_MAC), (source, to), (80, 4000));
+    let from =
+        |source: Ipv4Addr, to: Ipv4Addr| tcp((GATEWAY_MAC, OTHER_MAC), (source, to), (80, 4000));
     let (decision, out) = bed.send(&from(OUTSIDE, OTHER));
     assert_eq!(fate(decision), (ACTION_LOCAL, 312, None));
     assert_eq!((&out[..6], &out[6..12]), (&OTHER_MAC[..], &GATEWAY_MAC[..]));
     // It speaks for itself, and for nobody else of the network.
     let own = Ipv4Addr::new(10, 10, 0, 1);
-    assert_eq!(fate(bed.send(&from(own, OTHER)).0), (ACTION_LOCAL, 312, None));
+    assert_eq!(
+        fate(bed.send(&from(own, OTHER)).0),
+        (ACTION_LOCAL, 312, None)
+    );
     let spoofed = dropped(DropReason::SpoofedAddress);
     assert_eq!(fate(bed.send(&from(REMOTE, OTHER)).0), spoofed);
     let nobody = dropped(DropReason::NoEndpoint);
-    assert_eq!(fate(bed.send(&from(OUTSIDE, REMOTE)).0), nobody, "another node's");
-    assert_eq!(fate(bed.send(&from(OUTSIDE, OUTSIDE)).0), nobody, "not back out");
+    assert_eq!(
+        fate(bed.send(&from(OUTSIDE, REMOTE)).0),
+        nobody,
+        "another node's"
+    );
+    assert_eq!(
+        fate(bed.send(&from(OUTSIDE, OUTSIDE)).0),
+        nobody,
+        "not back out"
+    );
     let shout = tcp((GATEWAY_MAC, [0xff; 6]), (OUTSIDE, OTHER), (80, 4000));
     assert_eq!(fate(bed.send(&shout).0), (ACTION_IGNORE, 0, None));
 }

@@ -140,10 +140,7 @@ fn new_table(table: &Table) -> Message {
 
 fn delete_table(name: &str) -> Message {
     let attributes = vec![TableAttribute::Name(name.to_owned())];
-    (
-        NfTablesMessage::DeleteTable(TableMessage { attributes }),
-        0,
-    )
+    (NfTablesMessage::DeleteTable(TableMessage { attributes }), 0)
 }
 
 fn new_chain(table: &str, chain: &super::Chain) -> Message {
@@ -163,7 +160,11 @@ fn new_chain(table: &str, chain: &super::Chain) -> Message {
 }
 
 fn new_set(table: &str, set: &AddressSet) -> Message {
-    let (kind, len) = if set.ipv6 { (TYPES.1, 16) } else { (TYPES.0, 4) };
+    let (kind, len) = if set.ipv6 {
+        (TYPES.1, 16)
+    } else {
+        (TYPES.0, 4)
+    };
     let attributes = vec![
         SetAttribute::Table(table.to_owned()),
         SetAttribute::Name(set.name.to_owned()),

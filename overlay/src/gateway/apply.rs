@@ -27,6 +27,9 @@ const BEHIND_MAC: Mac = Mac([0x02, 0, 0, 0, 0, 2]);
 const NODE_MAC: Mac = Mac([0x02, 0, 0, 0, 0, 3]);
 const UP_MAC: Mac = Mac([0x02, 0, 0, 0, 0, 4]);
 
+/// Whether a namespace passes on IPv4, and IPv6.
+const FORWARDING: [&str; 2] = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
+
 /// A gateway that could not be made or looked at.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
@@ -158,8 +161,12 @@ async fn up_pair(
 fn up_addresses(gateway: &Gateway) -> Vec<(IpAddr, IpAddr, u8, IpNet)> {
     let (node4, own4) = transit4(gateway.index);
     let (node6, own6) = transit6(gateway.index);
-    let four = gateway.cidr4.map(|_| (node4.into(), own4.into(), 31, DEFAULT4));
-    let six = gateway.cidr6.map(|_| (node6.into(), own6.into(), 127, DEFAULT6));
+    let four = gateway
+        .cidr4
+        .map(|_| (node4.into(), own4.into(), 31, DEFAULT4));
+    let six = gateway
+        .cidr6
+        .map(|_| (node6.into(), own6.into(), 127, DEFAULT6));
     four.into_iter().chain(six).collect()
 }
 
@@ -209,7 +216,9 @@ pub async fn lacks(hold: &Hold, gateway: &Gateway) -> Result<Vec<String>, Gatewa
         }
     }
     let routes = inside.routes().await?;
-    let wanted = inner_addresses(gateway).into_iter().map(|(_, range, _)| range);
+    let wanted = inner_addresses(gateway)
+        .into_iter()
+        .map(|(_, range, _)| range);
     let defaults = up_addresses(gateway).into_iter().map(|(.., net)| net);
     for net in wanted.chain(defaults) {
         if !routes.iter().any(|route| route.destination == net) {
@@ -229,6 +238,11 @@ pub async fn remove(netlink: &Netlink, pin: &Path, index: u16) -> Result<(), Gat
     Ok(netns::unpin(pin)?)
 }
 
+/// Whether a node passes on IPv4, and IPv6; a kernel without IPv6 does not.
+pub fn passes_on(node: impl AsFd) -> [bool; 2] {
+    FORWARDING.map(|key| sysctl::read(node.as_fd(), key).is_ok_and(|value| value == "1"))
+}
+
 /// The node's part for all its gateways: its rules, and that it passes on. Returns the generation of its rules.
 ///
 /// # Errors
@@ -237,15 +251,19 @@ pub fn configure(
     node: impl AsFd,
     gateways: &[Gateway],
     nodes: &BTreeSet<IpAddr>,
-    closed: bool,
+    passed_on: [bool; 2],
 ) -> Result<u32, GatewayError> {
     let node = node.as_fd();
     if gateways.is_empty() {
+        let before = FORWARDING.into_iter().zip(passed_on);
+        let off = before.filter(|(_, passed)| !passed);
+        let off: Vec<_> = off.map(|(key, _)| (key.to_owned(), "0")).collect();
+        sysctl::write(node, &off)?;
         filter::remove(node, TABLE)?;
     } else {
         // The rules first: nothing passes that they do not allow.
-        filter::replace(node, &node_rules(gateways, nodes, closed))?;
-        sysctl::write(node, &[("net/ipv4/ip_forward".to_owned(), "1")])?;
+        filter::replace(node, &node_rules(gateways, nodes, passed_on))?;
+        sysctl::write(node, &[(FORWARDING[0].to_owned(), "1")])?;
         if gateways.iter().any(|g| g.cidr6.is_some()) {
             forward6(node)?;
         }
@@ -256,7 +274,7 @@ pub fn configure(
 /// A node that passes IPv6 on takes router advertisements only where it is told so: it goes on taking them where it did
 /// (Documentation/networking/ip-sysctl.rst, `accept_ra`).
 fn forward6(node: std::os::fd::BorrowedFd<'_>) -> Result<(), GatewayError> {
-    let all = "net/ipv6/conf/all/forwarding";
+    let all = FORWARDING[1];
     if sysctl::read(node, all)? == "1" {
         return Ok(());
     }

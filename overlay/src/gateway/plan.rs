@@ -75,7 +75,12 @@ pub fn gateway_rules(gateway: &Gateway) -> Table {
         let protocol = Test::Protocol(publish.transport.number());
         let six = Test::Ipv6(to.is_ipv6());
         arriving.push(Rule::new(
-            [up(), six, protocol.clone(), Test::Port(publish.outside.get())],
+            [
+                up(),
+                six,
+                protocol.clone(),
+                Test::Port(publish.outside.get()),
+            ],
             Act::DestinationPort(SocketAddr::new(*to, publish.inside.get())),
         ));
         // Also of flows that began earlier: what is published no more ends at once.
@@ -127,9 +132,9 @@ pub fn gateway_rules(gateway: &Gateway) -> Table {
     }
 }
 
-/// The rules in the node's namespace, of all gateways. `nodes` are the addresses of all nodes; `closed`: nothing else was
-/// passed on by this node before it had gateways, and nothing else is.
-pub fn node_rules(gateways: &[Gateway], nodes: &BTreeSet<IpAddr>, closed: bool) -> Table {
+/// The rules in the node's namespace, of all gateways. `nodes` are the addresses of all nodes; `passed_on`: whether this
+/// node passed on IPv4 and IPv6 before it had gateways: what it did not, it does not now.
+pub fn node_rules(gateways: &[Gateway], nodes: &BTreeSet<IpAddr>, passed_on: [bool; 2]) -> Table {
     let from = || Test::InPrefix(UP_PREFIX);
     let to = || Test::OutPrefix(UP_PREFIX);
     let mut published = Vec::new();
@@ -137,7 +142,11 @@ pub fn node_rules(gateways: &[Gateway], nodes: &BTreeSet<IpAddr>, closed: bool) 
         for (publish, address) in &gateway.published {
             let (_, four) = transit4(gateway.index);
             let (_, six) = transit6(gateway.index);
-            let transit = if address.is_ipv6() { six.into() } else { four.into() };
+            let transit = if address.is_ipv6() {
+                six.into()
+            } else {
+                four.into()
+            };
             published.push((*publish, address.is_ipv6(), transit));
         }
     }
@@ -157,7 +166,9 @@ pub fn node_rules(gateways: &[Gateway], nodes: &BTreeSet<IpAddr>, closed: bool) 
     // A process of the node reaches them by the node's addresses, not by those of its loopback, whose packets never
     // leave (`route_localnet`).
     let loopback = [LOOPBACK4.into(), LOOPBACK6.into()];
-    let mut own = loopback.map(|net| Rule::new([Test::Destination(net)], Act::Accept)).to_vec();
+    let mut own = loopback
+        .map(|net| Rule::new([Test::Destination(net)], Act::Accept))
+        .to_vec();
     own.extend(offered(&[]));
     let mut passing = vec![
         Rule::new([from(), to()], Act::Drop),
@@ -166,8 +177,10 @@ pub fn node_rules(gateways: &[Gateway], nodes: &BTreeSet<IpAddr>, closed: bool) 
         Rule::new([to(), Test::Translated], Act::Accept),
         Rule::new([to()], Act::Drop),
     ];
-    if closed {
-        passing.push(Rule::new([], Act::Drop));
+    for (six, passed) in [false, true].into_iter().zip(passed_on) {
+        if !passed {
+            passing.push(Rule::new([Test::Ipv6(six)], Act::Drop));
+        }
     }
     let set = |name, ipv6| AddressSet {
         name,
@@ -208,7 +221,12 @@ fn guard() -> Vec<Rule> {
 /// container may answer to a node's address.
 fn leaving() -> Vec<Rule> {
     let transit: [IpNet; 2] = [TRANSIT4.into(), TRANSIT6.into()];
-    let away = |net| Rule::new([Test::NotOutPrefix(UP_PREFIX), Test::Source(net)], Act::Masquerade);
+    let away = |net| {
+        Rule::new(
+            [Test::NotOutPrefix(UP_PREFIX), Test::Source(net)],
+            Act::Masquerade,
+        )
+    };
     let to = || Test::OutPrefix(UP_PREFIX);
     let node = |set, ipv6| Test::SourceIn { set, ipv6 };
     let mut rules = transit.map(away).to_vec();
@@ -247,13 +265,16 @@ mod tests {
     }
 
     #[test]
-    fn the_range_of_the_nodes_passes_is_a_drop_only_where_nothing_passed_before() {
-        let last = |closed| {
-            let table = node_rules(&[], &BTreeSet::new(), closed);
+    fn what_the_node_did_not_pass_on_before_it_does_not_pass_on_now() {
+        let last = |passed_on| {
+            let table = node_rules(&[], &BTreeSet::new(), passed_on);
             let passing = table.chains.into_iter().find(|c| c.name == "passing");
             passing.unwrap().rules.pop().unwrap()
         };
-        assert_eq!(last(true), Rule::new([], Act::Drop));
-        assert_eq!(last(false), Rule::new([Test::OutPrefix(UP_PREFIX)], Act::Drop));
+        let dropped = |six| Rule::new([Test::Ipv6(six)], Act::Drop);
+        assert_eq!(last([false, true]), dropped(false));
+        assert_eq!(last([true, false]), dropped(true));
+        let own = Rule::new([Test::OutPrefix(UP_PREFIX)], Act::Drop);
+        assert_eq!(last([true, true]), own);
     }
 }

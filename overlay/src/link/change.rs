@@ -165,7 +165,9 @@ impl Netlink {
         let verb = "set a neighbour on";
         let link = self.existing(verb, name).await?;
         let request = self.handle.neighbours().add(link.index, neighbour);
-        let request = request.link_layer_address(&mac.0).state(NeighbourState::Permanent);
+        let request = request
+            .link_layer_address(&mac.0)
+            .state(NeighbourState::Permanent);
         let result = request.replace().execute().await;
         result.map_err(|e| LinkError::refused(verb, format!("{name} ({neighbour})"), e))
     }

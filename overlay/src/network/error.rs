@@ -55,9 +55,6 @@ pub enum NetworkError {
         key: &'static str,
         range: &'static str,
     },
-    /// A way out that no datapath has yet; accepting it would promise what does not happen.
-    #[error("network {network}: `egress = \"nat\"` is not available in this version")]
-    NoEgress { network: NetworkRef },
     /// Another network has the VNI.
     #[error("network {network}: VNI {vni} is taken by another network")]
     VniTaken { network: NetworkRef, vni: Vni },
@@ -86,10 +83,6 @@ impl NetworkError {
     /// What to do about it.
     pub fn help(&self) -> String {
         match self {
-            Self::NoEgress { .. } => {
-                "leave `egress` out: its endpoints then reach each other, and nothing outside"
-                    .into()
-            }
             Self::NoRange { .. } => {
                 "add `cidr = \"10.10.0.0/16\"` or `cidr6 = \"fd00:10::/48\"`".into()
             }

@@ -16,6 +16,19 @@ pub struct Documents {
     leases: Vec<u8>,
     /// Node of the endpoint with each number, 0 = there is none. The first is the sender, on n1.
     endpoints: Vec<u8>,
+    way_out: WayOut,
+    /// Whether frames that come by no tunnel come from the gateway.
+    from_gateway: bool,
+}
+
+/// Why the network has a gateway on n1, if it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WayOut {
+    None,
+    Egress,
+    Published,
+    /// A container publishes a port in another network, on another node, or not now: no reason.
+    Elsewhere(u8),
 }
 
 /// A frame, and the tunnel it came by.
@@ -51,15 +64,24 @@ pub fn documents() -> impl Strategy<Value = Documents> {
         any::<(bool, bool)>(),
         prop::collection::vec(0..6u8, 8),
         prop::collection::vec(prop_oneof![2 => Just(0u8), 3 => Just(1u8), 4 => 2..6u8], 15),
+        prop_oneof![
+            2 => Just(WayOut::None),
+            2 => Just(WayOut::Egress),
+            1 => Just(WayOut::Published),
+            1 => (0..3u8).prop_map(WayOut::Elsewhere),
+        ],
+        prop::bool::weighted(0.3),
     )
         .prop_map(
-            |(underlay_mtu, far_mtu, families, uniform, leases, others)| Documents {
+            |(underlay_mtu, far_mtu, families, uniform, leases, others, way_out, from_gateway)| Documents {
                 underlay_mtu,
                 far_mtu,
                 families,
                 uniform,
                 leases,
                 endpoints: [1].into_iter().chain(others).collect(),
+                way_out,
+                from_gateway,
             },
         )
 }
@@ -67,6 +89,37 @@ pub fn documents() -> impl Strategy<Value = Documents> {
 impl Documents {
     pub fn sender(&self) -> EndpointRef {
         "red/front/e0".parse().unwrap()
+    }
+
+    pub fn has_gateway(&self) -> bool {
+        matches!(self.way_out, WayOut::Egress | WayOut::Published)
+    }
+
+    pub fn enters_by_gateway(&self) -> bool {
+        self.from_gateway && self.has_gateway()
+    }
+
+    pub fn entry(&self) -> Ingress {
+        if self.enters_by_gateway() {
+            Ingress::Gateway("red/front".parse().unwrap())
+        } else {
+            Ingress::Endpoint(self.sender())
+        }
+    }
+
+    /// A container that publishes a port, where one does.
+    fn publisher(&self) -> Option<String> {
+        let (network, node, running) = match self.way_out {
+            WayOut::None | WayOut::Egress => return None,
+            WayOut::Published => ("front", "n1", true),
+            WayOut::Elsewhere(0) => ("back", "n1", true),
+            WayOut::Elsewhere(1) => ("front", "n2", true),
+            WayOut::Elsewhere(_) => ("front", "n1", false),
+        };
+        Some(format!(
+            r#"{{"uid":"u","image":"host","command":["x"],"node":"{node}","running":{running},"publish":["80:tcp/80"],
+                "interfaces":[{{"network":"hops","hop":true}},{{"network":"{network}"}},{{"network":"front"}}]}}"#
+        ))
     }
 
     pub fn state(&self) -> State {
@@ -97,6 +150,12 @@ impl Documents {
             if is {
                 spec += &format!(r#","{key}":"uniform""#);
             }
+        }
+        if self.way_out == WayOut::Egress {
+            spec += r#","egress":"nat""#;
+        }
+        if let Some(publisher) = self.publisher() {
+            put("tenants/red/containers/p/spec".into(), publisher);
         }
         let front = "tenants/red/networks/front";
         put(format!("{front}/spec"), spec + "}");
@@ -146,6 +205,8 @@ fn target4() -> impl Strategy<Value = Ipv4Addr> {
         2 => (0..3u8, any::<u8>()).prop_map(|(c, d)| Ipv4Addr::new(10, 10, c, d)),
         1 => Just(Ipv4Addr::new(10, 10, 0, 1)),
         1 => (1..5u8).prop_map(|d| Ipv4Addr::new(192, 0, 2, d)),
+        1 => (0..=255u8).prop_map(|d| Ipv4Addr::new(169, 254, d, d)),
+        1 => Just(Ipv4Addr::new(198, 51, 100, 7)),
         1 => any::<u32>().prop_map(Ipv4Addr::from),
         1 => Just(Ipv4Addr::BROADCAST),
         1 => Just(Ipv4Addr::UNSPECIFIED),
@@ -161,6 +222,9 @@ fn target6() -> impl Strategy<Value = Ipv6Addr> {
         1 => Just("2001:db8::3".parse().unwrap()),
         1 => Just("ff02::1".parse().unwrap()),
         1 => Just("fe80::77".parse().unwrap()),
+        1 => (0..4u16).prop_map(|h| Ipv6Addr::new(0xfd77, 0x6566, 0x7400, 0, 0, 0, h / 2, h)),
+        1 => Just("64:ff9b::c633:6407".parse().unwrap()),
+        1 => Just("2001:db8:9::7".parse().unwrap()),
         1 => any::<u128>().prop_map(Ipv6Addr::from),
         1 => Just(Ipv6Addr::UNSPECIFIED),
     ]
@@ -217,7 +281,8 @@ fn options() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn internet4() -> impl Strategy<Value = Vec<u8>> {
-    let source = prop_oneof![12 => Just(v4(0)), 1 => target4()];
+    let source =
+        prop_oneof![10 => Just(v4(0)), 1 => target4(), 2 => Just(Ipv4Addr::new(198, 51, 100, 7))];
     let words = prop_oneof![12 => Just(5u8), 1 => 0..16u8];
     let fragment = prop_oneof![12 => Just(0x4000u16), 1 => Just(0x2000), 1 => any::<u16>()];
     (
@@ -280,7 +345,8 @@ fn extensions() -> impl Strategy<Value = Vec<(u8, Vec<u8>)>> {
 }
 
 fn internet6() -> impl Strategy<Value = Vec<u8>> {
-    let source = prop_oneof![12 => Just(v6(0)), 1 => target6()];
+    let source =
+        prop_oneof![10 => Just(v6(0)), 1 => target6(), 2 => Just("2001:db8:9::7".parse().unwrap())];
     let marks = any::<[u8; 3]>();
     (
         source,

@@ -63,6 +63,7 @@ pub fn container(state: &State, wanted: &Container, uid: String) -> Result<Plann
         (None, Some(doc)) => doc.value.node.clone(),
         (None, None) => place(state, &subject)?,
     };
+    check_published(state, wanted, &node, &interfaces, &subject)?;
     let mut spec = ContainerSpec {
         uid,
         image: wanted.image.clone(),
@@ -72,6 +73,7 @@ pub fn container(state: &State, wanted: &Container, uid: String) -> Result<Plann
         labels: wanted.labels.clone(),
         capabilities: wanted.capabilities.clone(),
         resources: wanted.resources.clone(),
+        publish: wanted.publish.clone(),
         restart: wanted.restart,
         node: node.clone(),
         running: true,
@@ -90,10 +92,11 @@ pub fn container(state: &State, wanted: &Container, uid: String) -> Result<Plann
             if same == doc.value {
                 return Ok(Planned::unchanged(detail));
             }
-            // Started again as it was, or with other labels only: the same life goes on.
+            // Started again as it was, or with other labels or published ports only: the same life goes on.
             let lives_on = ContainerSpec {
                 running: true,
                 labels: same.labels.clone(),
+                publish: same.publish.clone(),
                 restart: same.restart,
                 ..doc.value.clone()
             };
@@ -133,6 +136,53 @@ pub fn container(state: &State, wanted: &Container, uid: String) -> Result<Plann
         detail,
         write,
     })
+}
+
+/// A node's port leads to one container. Two that ask at once are told apart by the node.
+fn check_published(
+    state: &State,
+    wanted: &Container,
+    node: &NodeName,
+    interfaces: &[InterfaceSpec],
+    subject: &str,
+) -> Result<(), Refusal> {
+    if !wanted.publish.is_empty() && interfaces.iter().all(|i| i.hop) {
+        let cause = "publishes a port, and has no interface with an address";
+        let help = "name its network: `networks = [\"TENANT/NETWORK\"]`";
+        return Err(Refusal::invalid(subject, cause, help));
+    }
+    let mut own = BTreeSet::new();
+    for publish in &wanted.publish {
+        let (transport, port) = (publish.transport, publish.outside);
+        if !own.insert((transport, port)) {
+            let cause = format!("publishes port {port}/{} twice", transport.name());
+            return Err(Refusal::invalid(
+                subject,
+                cause,
+                "choose another port of the node",
+            ));
+        }
+        let takes = |spec: &ContainerSpec| {
+            let mut all = spec.publish.iter();
+            spec.node == *node && all.any(|p| (p.transport, p.outside) == (transport, port))
+        };
+        let mut others = state.containers.iter().filter(|(c, _)| **c != wanted.name);
+        if let Some((other, _)) = others.find(|(_, doc)| takes(&doc.value)) {
+            // The other may be of a tenant whose names are nobody else's affair.
+            let whose = if other.tenant == wanted.name.tenant {
+                format!("container {other}")
+            } else {
+                "a container of another tenant".to_owned()
+            };
+            let cause = format!(
+                "port {port}/{} of node {node} is published by {whose}",
+                transport.name()
+            );
+            let help = "choose another port, or another node with `--node`";
+            return Err(Refusal::state(subject, cause, help));
+        }
+    }
+    Ok(())
 }
 
 /// A tap device joins one network, whoever's. Two that ask at once are told apart by the node.

@@ -101,6 +101,7 @@ pub async fn attach(agent: &mut AgentClient, json: bool, wanted: Attach) -> Resu
         env: BTreeMap::new(),
         capabilities: Vec::new(),
         resources: Resources::default(),
+        publish: Vec::new(),
         restart: Restart::Always,
     };
     not_another(agent, &wanted.name, &container).await?;

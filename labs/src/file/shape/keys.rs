@@ -204,6 +204,11 @@ pub(in crate::file) const CONTAINER: &[Key] = &[
         "`host`, `oci:DIR`, `archive:FILE`, `docker-archive:FILE` or a registry reference.",
     ),
     must("command", Kind::Texts, "What it runs."),
+    may(
+        "publish",
+        Kind::Texts,
+        "Ports of its node that lead to its own: `8080:tcp/80`.",
+    ),
     may("env", Kind::Names, "Environment."),
     may(
         "capabilities",
