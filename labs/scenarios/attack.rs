@@ -10,6 +10,7 @@ use crate::isolation::{Capture, contains};
 use crate::lab::{Inside, Lab, objects, wait_until};
 
 mod frames;
+mod open;
 mod ways;
 
 use frames::{IPV4, UDP, ipv4, udp};
@@ -71,7 +72,36 @@ fn dropped(lab: &Lab, reason: &str) -> usize {
 
 #[test]
 fn every_way_out_of_a_network_is_dropped_for_its_reason() {
-    let lab = Lab::up(ATTACKED);
+    let closed = |cast: &Cast| {
+        let ways = ways::all(cast).into_iter();
+        ways.map(|(way, reason, frame)| (way, Some(reason), frame))
+            .collect()
+    };
+    attack(ATTACKED, closed);
+}
+
+#[test]
+fn every_way_out_of_a_network_with_a_gateway_is_dropped_for_its_reason() {
+    let mut source = ATTACKED.replace("\ncidr6 =", "\negress = \"nat\"\ncidr6 =");
+    for (name, port) in [("red/mallory", 8080), ("blue/near", 8081)] {
+        let head = format!("name = \"{name}\"\n");
+        assert!(source.contains(&head));
+        source = source.replace(&head, &format!("{head}publish = [\"{port}:tcp/80\"]\n"));
+    }
+    let opened = |cast: &Cast| {
+        let all = ways::all(cast).into_iter().map(open::opened);
+        let between = open::between(cast).into_iter();
+        let between = between.map(|(way, reason, frame)| (way, Some(reason), frame));
+        all.chain(between).collect()
+    };
+    attack(&source, opened);
+}
+
+/// A way, the reason it is dropped for where it is tried, if it is, and the frame.
+type Tried = (&'static str, Option<&'static str>, Vec<u8>);
+
+fn attack(source: &str, ways: impl Fn(&Cast) -> Vec<Tried>) {
+    let lab = Lab::up(source);
     let cast = Cast::of(&lab);
     let mallory = lab.enter("red/mallory");
     let folder = tempfile::tempdir().expect("a folder");
@@ -86,9 +116,13 @@ fn every_way_out_of_a_network_is_dropped_for_its_reason() {
         let capture = Capture::start(folder.path(), name, |line| lab.command(name, line));
         captures.push((name, capture));
     }
-    let ways = ways::all(&cast);
+    let ways = ways(&cast);
     let mut wrong = Vec::new();
     for (way, reason, frame) in &ways {
+        let Some(reason) = reason else {
+            send(&mallory, frame);
+            continue;
+        };
         let before = dropped(&lab, reason);
         send(&mallory, frame);
         let counted = (0..100).any(|_| dropped(&lab, reason) >= before + TIMES);
@@ -118,11 +152,20 @@ fn every_way_out_of_a_network_is_dropped_for_its_reason() {
         || far.holds(b"honest").then_some(()),
     );
     for (name, capture) in captures {
+        let seen = capture.stop();
         assert!(
-            !contains(&capture.stop(), MARK),
+            !contains(&seen, MARK),
             "something forged was seen at {name}"
         );
+        // What goes out passes its own node, and there it ends.
+        let ended = name == "n1" || !contains(&seen, open::SENT_OUT);
+        assert!(ended, "what was sent out was seen at {name}");
     }
-    println!("{} ways out, each dropped for its reason", ways.len() + 2);
+    let refused = ways
+        .iter()
+        .filter(|(_, reason, _)| reason.is_some())
+        .count()
+        + 2;
+    println!("{refused} ways out dropped, each for its reason");
     lab.down();
 }

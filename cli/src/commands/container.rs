@@ -208,6 +208,7 @@ pub fn ps(host: &str, json: bool, ps: Ps) -> Done {
                 ("NODE", "spec.node"),
                 ("STATE", "status.state"),
                 ("ADDRESSES", "addresses"),
+                ("PUBLISHED", "spec.publish"),
                 ("IMAGE", "spec.image"),
                 ("RESTARTS", "status.restarts"),
                 ("MESSAGE", "status.message"),

@@ -19,7 +19,7 @@ const PORT: Mac = [0x0a, 0x77, 0x53, 0, 0, 1];
 const GATEWAY4: Ipv4Addr = Ipv4Addr::new(10, 10, 0, 1);
 const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 const ALL: Mac = [0xff; 6];
-const OWN_NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 11);
+pub const OWN_NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 11);
 const OTHER_NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 13);
 
 /// Who they are.
@@ -70,7 +70,7 @@ impl Cast {
     }
 
     /// A datagram between two addresses, otherwise honest.
-    fn says(&self, from: Ipv4Addr, to: Ipv4Addr) -> Vec<u8> {
+    pub fn says(&self, from: Ipv4Addr, to: Ipv4Addr) -> Vec<u8> {
         self.frame(IPV4, &ipv4(from, to, UDP, 0, &[], &udp(9000, MARK)))
     }
 
@@ -78,8 +78,12 @@ impl Cast {
         self.frame(IPV6, &ipv6(from, to, UDP, &udp(9000, MARK)))
     }
 
-    fn to(&self, to: Ipv4Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    pub fn to(&self, to: Ipv4Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
         self.frame(IPV4, &ipv4(self.own, to, protocol, 0, &[], payload))
+    }
+
+    pub fn says6_own(&self, to: Ipv6Addr) -> Vec<u8> {
+        self.says6(self.own6, to)
     }
 
     fn to6(&self, to: Ipv6Addr, next: u8, payload: &[u8]) -> Vec<u8> {

@@ -73,15 +73,17 @@ pub fn documents() -> impl Strategy<Value = Documents> {
         prop::bool::weighted(0.3),
     )
         .prop_map(
-            |(underlay_mtu, far_mtu, families, uniform, leases, others, way_out, from_gateway)| Documents {
-                underlay_mtu,
-                far_mtu,
-                families,
-                uniform,
-                leases,
-                endpoints: [1].into_iter().chain(others).collect(),
-                way_out,
-                from_gateway,
+            |(underlay_mtu, far_mtu, families, uniform, leases, others, way_out, from_gateway)| {
+                Documents {
+                    underlay_mtu,
+                    far_mtu,
+                    families,
+                    uniform,
+                    leases,
+                    endpoints: [1].into_iter().chain(others).collect(),
+                    way_out,
+                    from_gateway,
+                }
             },
         )
 }
