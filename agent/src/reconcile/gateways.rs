@@ -163,14 +163,13 @@ impl Reconciler {
         }
         let vteps = state.nodes.values().flat_map(|doc| doc.value.vteps.clone());
         let nodes: BTreeSet<IpAddr> = vteps.collect();
+        // Anybody's change counts: whose it was cannot be told from the number.
         if let Some((made, of, generation)) = &self.gateways.rules
             && *made == gateways
             && *of == nodes
+            && (!inspect || filter::generation(own)? == *generation)
         {
-            if !inspect || filter::generation(own)? == *generation {
-                return Ok(());
-            }
-            // Anybody's change counts: whose it was cannot be told from the number.
+            return Ok(());
         }
         let passed_on = match before {
             Some(passed_on) => passed_on,

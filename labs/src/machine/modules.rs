@@ -13,7 +13,7 @@ use object::{Object, ObjectSection};
 /// Without these a machine neither speaks to its keeper nor sends a packet.
 pub(crate) const DRIVERS: [&str; 3] = ["virtio_pci", "virtio_console", "virtio_net"];
 /// What nodes and labs use, where the kernel has it as a module.
-pub(crate) const USED: [&str; 14] = [
+pub(crate) const USED: [&str; 19] = [
     "virtio_rng",
     "virtio_blk",
     "veth",
@@ -28,6 +28,11 @@ pub(crate) const USED: [&str; 14] = [
     "nft_chain_nat",
     "nft_masq",
     "nft_ct",
+    "nft_nat",
+    "nft_connlimit",
+    "nft_fib_inet",
+    "nf_conntrack",
+    "macvlan",
 ];
 
 /// A module as its own `.modinfo` section tells of it.
