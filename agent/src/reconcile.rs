@@ -30,6 +30,7 @@ mod foreign;
 mod gateways;
 mod interfaces;
 mod repairs;
+mod underlay;
 
 pub(crate) use containers::runtime_id;
 
@@ -57,6 +58,7 @@ pub struct Reconciler {
     underlay_mtu: u32,
     /// The VXLAN device.
     overlay: u32,
+    underlay: underlay::Underlay,
     report: watch::Sender<Report>,
     /// Since when own subnets are empty.
     empty: Empty,
@@ -116,6 +118,7 @@ impl Reconciler {
             datapath,
             underlay_mtu,
             overlay,
+            underlay: underlay::Underlay::default(),
             report,
             empty: Empty::new(),
             stopping: BTreeMap::new(),

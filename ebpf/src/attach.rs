@@ -8,7 +8,7 @@ use weft_ebpf_abi as abi;
 
 use crate::datapath::{Datapath, map_error};
 use crate::error::Error;
-use crate::programs::{FROM_CONTAINER, FROM_OVERLAY};
+use crate::programs::{FROM_CONTAINER, FROM_OVERLAY, FROM_UNDERLAY, PROGRAMS};
 
 impl Datapath {
     /// `from_overlay` onto the VXLAN device.
@@ -17,6 +17,14 @@ impl Datapath {
     /// The interface is gone, or the kernel refuses.
     pub fn attach_overlay(&mut self, ifindex: u32) -> Result<(), Error> {
         self.attach(ifindex, FROM_OVERLAY)
+    }
+
+    /// `from_underlay` onto a device of the underlay, which may carry programs of others too.
+    ///
+    /// # Errors
+    /// The interface is gone, or the kernel refuses.
+    pub fn attach_underlay(&mut self, ifindex: u32) -> Result<(), Error> {
+        self.attach(ifindex, FROM_UNDERLAY)
     }
 
     /// `from_container` onto the host end of an endpoint's veth.
@@ -33,7 +41,7 @@ impl Datapath {
     /// The pin cannot be removed.
     pub fn detach(&mut self, ifindex: u32) -> Result<(), Error> {
         self.attached.remove(&ifindex);
-        for program in [FROM_CONTAINER, FROM_OVERLAY] {
+        for program in PROGRAMS {
             self.hook.take(&self.links(), ifindex, program)?;
         }
         Ok(())

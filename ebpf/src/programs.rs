@@ -16,6 +16,9 @@ use crate::error::Error;
 /// The programs by name.
 pub(crate) const FROM_CONTAINER: &str = "from_container";
 pub(crate) const FROM_OVERLAY: &str = "from_overlay";
+pub(crate) const FROM_UNDERLAY: &str = "from_underlay";
+/// All of them.
+pub(crate) const PROGRAMS: [&str; 3] = [FROM_CONTAINER, FROM_OVERLAY, FROM_UNDERLAY];
 
 /// What is put onto interfaces.
 pub(crate) struct Programs(BTreeMap<&'static str, Loaded>);
@@ -30,7 +33,7 @@ impl Programs {
     /// `ebpf` uses, and is made and removed with them.
     pub(crate) fn load(ebpf: &mut Ebpf, pins: &Path) -> Result<Programs, Error> {
         let mut programs = BTreeMap::new();
-        for name in [FROM_CONTAINER, FROM_OVERLAY] {
+        for name in PROGRAMS {
             programs.insert(name, load(ebpf, name, &pin_of(pins, name))?);
         }
         Ok(Programs(programs))

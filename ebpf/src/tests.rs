@@ -13,5 +13,6 @@ mod model;
 mod neighbour;
 mod overlay;
 mod renew;
+mod short_way;
 mod too_big;
 mod wire;

@@ -26,6 +26,7 @@ mod kernel;
 mod links;
 mod main_job;
 mod many;
+mod node_filter;
 mod outage;
 mod packages;
 mod power;

@@ -17,6 +17,7 @@ use crate::local::{LocalContainer, LocalInterface, LocalState};
 use crate::plan::tables::{Here, tables};
 
 mod draw;
+mod wrapped;
 
 use draw::{Case, Documents};
 
@@ -30,6 +31,8 @@ const SETS: u32 = 400;
 struct Bed {
     datapath: Datapath,
     dir: PathBuf,
+    /// Frames that took the short way in.
+    short: u32,
 }
 
 impl Bed {
@@ -39,6 +42,7 @@ impl Bed {
         let node = abi::NodeConfig {
             node: 1,
             vxlan_ifindex: 99,
+            short_way_port: u32::from(wrapped::PORT),
             vtep: abi::mapped([192, 0, 2, 1]),
             ..abi::NodeConfig::default()
         };
@@ -48,7 +52,11 @@ impl Bed {
         };
         let datapath =
             Datapath::open(&config).expect("this test loads BPF programs: run it as root");
-        Bed { datapath, dir }
+        Bed {
+            datapath,
+            dir,
+            short: 0,
+        }
     }
 }
 
@@ -207,7 +215,33 @@ impl World {
             let outer = bed.datapath.outer(&case.frame, run);
             prop_assert_eq!(outer, [dscp << 2, ttl], "{:?}", case);
         }
-        self.leaves(&expected, case, &out)
+        self.leaves(&expected, case, &out)?;
+        self.short(bed, case, &expected, found)
+    }
+
+    /// The short way in says the same as the long one, or nothing.
+    fn short(
+        &self,
+        bed: &mut Bed,
+        case: &Case,
+        expected: &Fate,
+        found: (u32, u32, u32),
+    ) -> Result<(), TestCaseError> {
+        let Some((vtep, vni)) = case.tunnel else {
+            return Ok(());
+        };
+        let entry = Entry {
+            ifindex: LOOPBACK,
+            ..Entry::default()
+        };
+        let frame = wrapped::frame(case, vtep, vni);
+        let Some((decision, out)) = bed.datapath.short_way(&frame, entry) else {
+            return Ok(());
+        };
+        bed.short += 1;
+        let said = (decision.action, decision.target, decision.reason);
+        prop_assert_eq!(said, found, "the short way, of {:?}", case);
+        self.leaves(expected, case, &out)
     }
 }
 
@@ -251,6 +285,8 @@ fn the_model_agrees_with_compiler_and_program() {
     done.unwrap_or_else(|error| panic!("{error}"));
     // Frames that are all refused alike would prove little.
     let fates = fates.into_inner();
-    println!("{fates:?}");
+    let short = bed.into_inner().short;
+    println!("{fates:?}, {short} by the short way");
+    assert!(short >= 500, "{short} frames took the short way in");
     assert!(fates.len() >= 18, "{fates:?}");
 }

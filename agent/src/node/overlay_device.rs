@@ -48,13 +48,19 @@ pub async fn ensure(
     Ok(index)
 }
 
-/// What the programs must know of the node.
-pub fn node_config(config: &NodeConfig, id: NodeId, overlay: u32) -> abi::NodeConfig {
+/// What the programs must know of the node, and whether datagrams take the short way in.
+pub fn node_config(
+    config: &NodeConfig,
+    id: NodeId,
+    overlay: u32,
+    short_way: bool,
+) -> abi::NodeConfig {
+    let port = u32::from(config.vxlan_port);
     abi::NodeConfig {
         abi: abi::ABI_VERSION,
         node: id.0,
         vxlan_ifindex: overlay,
-        pad: 0,
+        short_way_port: if short_way { port } else { 0 },
         vtep: map_address(config.advertise),
     }
 }

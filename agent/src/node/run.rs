@@ -146,7 +146,7 @@ async fn start(
     file.change(|local| local.pass_over(links.iter().map(|l| l.name.as_str())))
         .map_err(local_error)?;
     let overlay = overlay_device::ensure(config, &netlink, underlay_mtu).await?;
-    let node = overlay_device::node_config(config, id, overlay);
+    let node = overlay_device::node_config(config, id, overlay, false);
     let open = OpenConfig {
         bpf_dir: config.bpf_dir.clone(),
         node,

@@ -67,6 +67,7 @@ impl Reconciler {
         self.open_gateways(&gateways, &links).await;
         self.drop_gateways(state).await;
         self.keep_overlay(&links).await;
+        self.keep_underlay(&links);
         true
     }
 
@@ -164,7 +165,7 @@ impl Reconciler {
         let made = overlay_device::ensure(config, &self.netlink, self.underlay_mtu).await;
         let result = made.and_then(|index| {
             let mut datapath = self.datapath.lock();
-            let node = overlay_device::node_config(config, self.id, index);
+            let node = overlay_device::node_config(config, self.id, index, self.underlay.short_way);
             datapath
                 .set_node(node)
                 .and_then(|()| datapath.attach_overlay(index))

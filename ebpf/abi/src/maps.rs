@@ -33,8 +33,8 @@ pub struct NodeConfig {
     pub node: u32,
     /// The VXLAN device.
     pub vxlan_ifindex: u32,
-    /// Zero.
-    pub pad: u32,
+    /// The tunnel's UDP port while datagrams may take the short way in, which passes the node's own packet filter by; else 0.
+    pub short_way_port: u32,
     /// This node's own VTEP address, the tunnel's local address.
     pub vtep: [u8; 16],
 }

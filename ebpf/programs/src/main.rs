@@ -1,5 +1,5 @@
 //! The datapath: `from_container` on the host end of every endpoint's veth, `from_overlay` on the VXLAN
-//! device. Each packet is judged once, where it enters; everything else is a redirect.
+//! device, and before it `from_underlay`, by which datagrams take a short way in. Each packet is judged once, where it enters; everything else is a redirect.
 //!
 //! No packet is sent twice through these programs on a node without leaving through a container or the
 //! tunnel, so redirect cycles can only be made by hops; every pass through a hop is one of a chain's
@@ -23,6 +23,7 @@
 #![no_main]
 
 mod flows;
+mod from_underlay;
 mod maps;
 mod packet;
 mod report;

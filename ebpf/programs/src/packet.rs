@@ -97,7 +97,7 @@ impl Packet {
 
     /// Both addresses by their halves, as they are in memory.
     #[inline(always)]
-    fn set_addresses(&mut self, src: (u64, u64), dst: (u64, u64)) {
+    pub fn set_addresses(&mut self, src: (u64, u64), dst: (u64, u64)) {
         let words = core::ptr::from_mut(self).cast::<u64>();
         // SAFETY: they are the first two fields of an aligned struct.
         unsafe {
@@ -154,7 +154,7 @@ impl<const N: usize> Room<N> {
 
     /// The word at `4 * INDEX`, as it is in memory, after `load`.
     #[inline(always)]
-    fn word<const INDEX: usize>(&self) -> u32 {
+    pub fn word<const INDEX: usize>(&self) -> u32 {
         const { assert!(INDEX * 4 + 4 <= N) };
         // SAFETY: within, and aligned as this struct is; any bytes are a number.
         unsafe { self.0.as_ptr().cast::<u32>().add(INDEX).read() }
@@ -162,7 +162,7 @@ impl<const N: usize> Room<N> {
 
     /// The same of eight bytes.
     #[inline(always)]
-    fn long<const INDEX: usize>(&self) -> u64 {
+    pub fn long<const INDEX: usize>(&self) -> u64 {
         const { assert!(INDEX * 8 + 8 <= N) };
         // SAFETY: as above.
         unsafe { self.0.as_ptr().cast::<u64>().add(INDEX).read() }

@@ -11,7 +11,7 @@ use aya::programs::{SchedClassifier, TcAttachType};
 
 use super::{failed, link, name_of};
 use crate::error::Error;
-use crate::programs::{FROM_CONTAINER, FROM_OVERLAY};
+use crate::programs::PROGRAMS;
 
 fn pin_path(links: &Path, ifindex: u32, program: &str) -> PathBuf {
     links.join(format!("{ifindex}-{program}"))
@@ -65,7 +65,7 @@ fn pins(links: &Path) -> Result<Vec<PathBuf>, Error> {
 /// What a pin's name says.
 fn parse(pin: &Path) -> Option<(u32, &'static str)> {
     let (ifindex, program) = pin.file_name()?.to_str()?.split_once('-')?;
-    let mut names = [FROM_CONTAINER, FROM_OVERLAY].into_iter();
+    let mut names = PROGRAMS.into_iter();
     Some((
         ifindex.parse().ok()?,
         names.find(|known| *known == program)?,

@@ -120,6 +120,7 @@ fn open(dir: &std::path::Path) -> Datapath {
     let node = NodeConfig {
         node: 1,
         vxlan_ifindex: 99,
+        short_way_port: 4789,
         vtep: mapped([192, 0, 2, 11]),
         ..NodeConfig::default()
     };

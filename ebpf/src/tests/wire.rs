@@ -165,6 +165,7 @@ pub(super) fn config(id: u32) -> NodeConfig {
     NodeConfig {
         node: id,
         vxlan_ifindex: index("vxlan0"),
+        short_way_port: 4789,
         vtep: addr(vtep(id)),
         ..NodeConfig::default()
     }

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, bail};
 
 /// A package and the program by which it is found.
-const NEEDS: [(&str, &str, &str); 9] = [
+const NEEDS: [(&str, &str, &str); 10] = [
     (
         "bpftool",
         "bpftool",
@@ -34,6 +34,7 @@ const NEEDS: [(&str, &str, &str); 9] = [
         "ip",
         "lists links and namespaces before and after",
     ),
+    ("nftables", "nft", "an operator's packet filter on a node"),
     (
         "python3",
         "python3",
