@@ -222,6 +222,69 @@ fn equal_addresses_of_two_tenants_go_out_and_are_published_at_once() {
     lab.down();
 }
 
+/// The same on the oldest kernel that is supported. Outside is an address of the other machine by which no node knows it.
+#[test]
+fn machines_have_ways_out_and_published_ports() {
+    let with = "count = 2\npackages = [\"busybox-static\"]\n";
+    assert!(SITE.contains("count = 2\n"));
+    let lab = Lab::up_on("qemu", &SITE.replacen("count = 2\n", with, 1));
+    // In a range of its own, or a datagram would be answered by the address that nodes know.
+    let hosts = ["198.51.100.200", OUTSIDE[1]];
+    for (node, addresses) in [("n1", ["198.51.100.11", NODE[1]]), ("n2", hosts)] {
+        for address in addresses {
+            let net = format!("{address}/{}", if address.contains(':') { 64 } else { 24 });
+            lab.must(node, &["busybox", "ip", "addr", "add", &net, "dev", "eth0"]);
+        }
+    }
+    let serve = ["weft", "function", "serve", "tcp/80", "udp/9000"];
+    let mut server = lab.spawn("n2", &serve);
+    let inside =
+        |who: &str, traffic: &str, to: &str| lab.probe(who, traffic, to, &["--timeout", "2s"]);
+    for who in ["red/web", "blue/web"] {
+        for host in hosts {
+            for traffic in ["tcp/80", "udp/9000", "icmp"] {
+                let what = format!("{who} to {host} by {traffic}");
+                answered(&what, || inside(who, traffic, host));
+            }
+        }
+    }
+    let mut answers = std::collections::BTreeMap::new();
+    for (who, tcp, udp) in [
+        ("red", "tcp/8080", "udp/9000"),
+        ("blue", "tcp/8081", "udp/9001"),
+    ] {
+        for node in NODE {
+            for traffic in [tcp, udp] {
+                let line = [
+                    "weft",
+                    "function",
+                    "probe",
+                    traffic,
+                    node,
+                    "--timeout",
+                    "2s",
+                ];
+                let by = answered(&format!("{node} {traffic}"), || ask(&lab.exec("n2", &line)));
+                assert_eq!(answers.entry(who).or_insert_with(|| by.clone()), &by);
+            }
+        }
+    }
+    assert_ne!(answers["red"], answers["blue"], "each tenant its own");
+    for to in [
+        NODE[0],
+        NODE[1],
+        "198.51.100.11",
+        "192.0.2.12",
+        "169.254.64.0",
+    ] {
+        must_not(to, &inside("red/web", "tcp/7946", to));
+    }
+    must_not("a closed network", &inside("red/inner", "tcp/80", hosts[0]));
+    server.kill().expect("it runs");
+    server.wait().expect("it ends");
+    lab.down();
+}
+
 /// A port is published once, and not in the place of somebody else's service.
 fn refusals(lab: &Lab) {
     let run = |name: &str, publish: &str, more: &[&str]| {

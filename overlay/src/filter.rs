@@ -15,7 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-pub use socket::{FilterError, generation, remove, replace};
+pub use socket::{FilterError, closed_by_others, generation, remove, replace};
 
 /// All rules of weft in a namespace, for both families (`inet`).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use weft_overlay::filter;
+use weft_overlay::filter::{self, Chain, Hook, Table};
 use weft_overlay::gateway::{
     Gateway, TABLE, configure, ensure, inner_name, lacks, passes_on, remove, transit4, up_name,
 };
@@ -84,6 +84,31 @@ async fn the_nodes_rules_are_one_transaction_and_can_be_taken_away() {
     // Names and addresses follow from the number.
     assert_eq!(up_name(3), "wu3");
     assert_eq!(transit4(3).1.to_string(), "169.254.64.7");
+}
+
+#[tokio::test]
+async fn a_firewall_that_lets_nothing_pass_is_seen() {
+    let node = netns::create().unwrap();
+    configure(&node, &[gateway(0)], &BTreeSet::new(), [false, false]).unwrap();
+    let seen = || filter::closed_by_others(&node, TABLE).unwrap();
+    assert_eq!(seen(), Vec::<String>::new(), "its own are its own affair");
+    let chain = |name, hook, drops| Chain {
+        name,
+        hook,
+        drops,
+        rules: Vec::new(),
+    };
+    let theirs = Table {
+        name: "firewall",
+        sets: Vec::new(),
+        chains: vec![
+            chain("in", Hook::Own, true),
+            chain("watched", Hook::Passing, false),
+            chain("FORWARD", Hook::Passing, true),
+        ],
+    };
+    filter::replace(&node, &theirs).unwrap();
+    assert_eq!(seen(), ["chain FORWARD of table inet firewall"]);
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, bind, setsockopt, socket, sockopt,
 };
 use weft_overlay::filter::{self, Transport};
-use weft_overlay::gateway::{self, Gateway, GatewayError, Hold, inner_name, up_name};
+use weft_overlay::gateway::{self, Gateway, GatewayError, Hold, UP_PREFIX, inner_name, up_name};
 use weft_overlay::link::LinkInfo;
 use weft_overlay::publish::Publish;
 use weft_overlay::{ContainerRef, NetworkRef, PortId};
@@ -34,6 +34,8 @@ pub(super) struct Gateways {
     /// What the node's rules were made of, and their generation.
     rules: Option<(Vec<Gateway>, BTreeSet<IpAddr>, u32)>,
     inspected: Option<Instant>,
+    /// Chains of others in which what passes ends.
+    closed: Vec<String>,
     /// The node's ports that are published, held so that no process of the node takes them.
     held: BTreeMap<(Transport, u16), (ContainerRef, OwnedFd)>,
 }
@@ -93,7 +95,16 @@ impl Reconciler {
                 }
             }
         }
-        match self.keep_rules(state, gateways, inspect) {
+        let kept = self.keep_rules(state, gateways, inspect);
+        if !self.gateways.closed.is_empty() && !present.is_empty() {
+            let cause = format!(
+                "{} of this machine's firewall drops what it was not told to let pass: let pass what comes in and goes out \
+                 by devices {UP_PREFIX}*, e.g. `iptables -I FORWARD -i {UP_PREFIX}+ -j ACCEPT; iptables -I FORWARD -o {UP_PREFIX}+ -j ACCEPT`",
+                self.gateways.closed.join(", ")
+            );
+            self.problem("traffic to and from the outside", cause);
+        }
+        match kept {
             Ok(()) => present,
             Err(error) => {
                 let cause = format!("{}; {}", chain_of(&error), error.help());
@@ -184,6 +195,9 @@ impl Reconciler {
         };
         let own = self.netlink.netns();
         let generation = gateway::configure(own, &gateways, &nodes, passed_on)?;
+        // What cannot be read is no reason to do without the rules.
+        let closed = filter::closed_by_others(own, gateway::TABLE);
+        self.gateways.closed = closed.unwrap_or_default();
         if gateways.is_empty() {
             self.gateways.rules = None;
             self.remember(|local| local.passed_on = None);

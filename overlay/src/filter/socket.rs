@@ -5,13 +5,14 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, NetlinkBuffer, NetlinkMessage,
-    NetlinkPayload,
+    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer,
+    NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, DataAttribute, GenAttribute, GenMessage, Hook as KernelHook,
-    ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetElementAttribute,
-    SetElementList, SetElementMessage, SetMessage, TableAttribute, TableMessage,
+    InetHookNumber, ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute,
+    SetElementAttribute, SetElementList, SetElementMessage, SetMessage, TableAttribute,
+    TableMessage,
 };
 use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{
@@ -128,6 +129,24 @@ pub fn generation(netns: impl AsFd) -> Result<u32, FilterError> {
         source,
     };
     netns::run_in_netns(netns, read_generation)?.map_err(failed)
+}
+
+/// The chains of others that drop what passes through unless one of their rules lets it pass, as nft(8) names them: weft's
+/// own rules cannot let anything pass there.
+///
+/// # Errors
+/// The kernel has no nf_tables.
+pub fn closed_by_others(netns: impl AsFd, own: &str) -> Result<Vec<String>, FilterError> {
+    let failed = |source| FilterError::Kernel {
+        verb: "look at",
+        table: "(all)",
+        source,
+    };
+    let chains = netns::run_in_netns(netns, read_chains)?.map_err(failed)?;
+    let closed = chains.into_iter().filter(|(_, table, _)| table != own);
+    Ok(closed
+        .map(|(family, table, chain)| format!("chain {chain} of table {family} {table}"))
+        .collect())
 }
 
 type Message = (NfTablesMessage, u16);
@@ -275,6 +294,58 @@ fn read_generation() -> io::Result<u32> {
         }
     }
     Err(io::ErrorKind::InvalidData.into())
+}
+
+/// Family, table and name of chains at the hook "forward" whose policy is to drop.
+fn read_chains() -> io::Result<Vec<(&'static str, String, String)>> {
+    let socket = open()?;
+    let message = NfTablesMessage::GetChain(ChainMessage {
+        attributes: Vec::new(),
+    });
+    let header = NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, 0);
+    socket.send(&frame(message, header, NLM_F_DUMP, 1), 0)?;
+    let mut found = Vec::new();
+    loop {
+        let (answers, _) = socket.recv_from_full()?;
+        for (_, answer) in parse(&answers)? {
+            match answer {
+                NetlinkPayload::Done(_) => return Ok(found),
+                NetlinkPayload::Error(error) => return Err(error.to_io()),
+                NetlinkPayload::InnerMessage(NetfilterMessage {
+                    header,
+                    inner: NetfilterMessageInner::NfTables(NfTablesMessage::NewChain(chain)),
+                    ..
+                }) => found.extend(closed(header.family, &chain.attributes)),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn closed(
+    family: NetfilterProtoFamily,
+    attributes: &[ChainAttribute],
+) -> Option<(&'static str, String, String)> {
+    let family = match family {
+        NetfilterProtoFamily::Inet => "inet",
+        NetfilterProtoFamily::IPv4 => "ip",
+        NetfilterProtoFamily::IPv6 => "ip6",
+        _ => return None,
+    };
+    let (mut table, mut name, mut forward, mut drops) = (None, None, false, false);
+    for attribute in attributes {
+        match attribute {
+            ChainAttribute::Table(text) => table = Some(text.clone()),
+            ChainAttribute::Name(text) => name = Some(text.clone()),
+            ChainAttribute::Policy(policy) => drops = *policy == DROP,
+            ChainAttribute::Hook(hook) => {
+                forward = hook.contains(&KernelHook::Number(InetHookNumber::Forward.into()));
+            }
+            _ => {}
+        }
+    }
+    let closed = forward && drops;
+    Some((family, table?, name?)).filter(|_| closed)
 }
 
 type Answer = (u32, NetlinkPayload<NetfilterMessage>);

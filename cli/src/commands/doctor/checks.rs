@@ -1,8 +1,12 @@
 //! The checks themselves. Devices are tried for real, in a network namespace that goes with its
 //! descriptor: /sys/module tells nothing of what is built in. Never: changes anything outside it.
 
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
 
+use weft_agent::overlay::filter::{self, FilterError};
+use weft_agent::overlay::gateway::{Gateway, gateway_rules, node_rules};
 use weft_agent::overlay::link::{LinkError, Netlink, VethSpec, VxlanSpec};
 use weft_agent::overlay::netns;
 use weft_agent::{features, runtime};
@@ -154,7 +158,20 @@ fn devices() -> Vec<Check> {
             Netlink::in_netns(netns)?.ensure_vxlan(&spec).await
         };
         let bridge = async { Netlink::in_netns(netns)?.ensure_bridge("doctor3").await };
+        let nat = nat(netns);
         vec![
+            Check {
+                name: "nat",
+                present: nat.is_ok(),
+                required: false,
+                found: match &nat {
+                    Ok(()) => "made and removed".to_owned(),
+                    Err(error) => error.to_string(),
+                },
+                why: "networks with `egress = \"nat\"`, published ports: `modprobe -a nf_tables nft_chain_nat nft_nat nft_masq \
+                      nft_ct nft_connlimit nft_fib_inet`; without such modules, a kernel with CONFIG_NF_TABLES_INET"
+                    .to_owned(),
+            },
             device(
                 "veth",
                 true,
@@ -175,6 +192,28 @@ fn devices() -> Vec<Check> {
             ),
         ]
     })
+}
+
+/// All kinds of rules that gateways and their nodes have.
+fn nat(netns: &OwnedFd) -> Result<(), FilterError> {
+    let published = ["10.10.0.2", "fd00:10::2"].map(|address| {
+        let address: IpAddr = address.parse().expect("an address");
+        ("80:tcp/80".parse().expect("a published port"), address)
+    });
+    let gateway = Gateway {
+        index: 0,
+        cidr4: Some("10.10.0.0/16".parse().expect("a range")),
+        cidr6: Some("fd00:10::/48".parse().expect("a range")),
+        mtu: 1450,
+        underlay_mtu: 1500,
+        egress: true,
+        published: BTreeSet::from(published),
+    };
+    filter::replace(netns, &gateway_rules(&gateway))?;
+    filter::replace(
+        netns,
+        &node_rules(&[gateway], &BTreeSet::new(), [false, false]),
+    )
 }
 
 fn device(name: &'static str, required: bool, made: Result<u32, LinkError>, why: &str) -> Check {
