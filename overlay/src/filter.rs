@@ -1,12 +1,13 @@
 //! Packet filters and address translation of a network namespace: nf_tables by netlink, in our own words.
 //!
 //! A [`Table`] is written as a whole, in one transaction, in the place of the one of its name: a packet meets the old
-//! rules or the new ones. Translations that were made stay with their flows. What others have in their own tables is
-//! not looked at; a packet that one of those drops is dropped.
+//! rules or the new ones. Translations that were made stay with their flows. A packet that a rule of others drops
+//! is dropped.
 //!
 //! - `encode`: from rules to the kernel's expressions. - `socket`: the transaction, and the generation, by which it is
-//!   seen whether somebody changed any rule since.
+//!   seen whether somebody changed any rule since. - `chains`: what others have.
 
+mod chains;
 mod encode;
 mod socket;
 
@@ -15,7 +16,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-pub use socket::{FilterError, closed_by_others, generation, remove, replace};
+pub use chains::{closed_by_others, looks_at_what_arrives};
+pub use socket::{FilterError, generation, remove, replace};
 
 /// All rules of weft in a namespace, for both families (`inet`).
 #[derive(Clone, Debug, PartialEq, Eq)]

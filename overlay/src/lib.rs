@@ -9,7 +9,6 @@
 //! - `mtu`: how large a packet fits.
 //! - `link`: links, addresses, routes and sysctls by netlink, in our own verbs; `netns`: namespaces.
 //! - `filter`: packet filters and NAT by netlink; `gateway`: the way of a network out of itself, and in by published ports.
-//! - `node_filter`: whether a packet filter looks at what comes in.
 //! - `tap`: TAP devices; the only unsafe code.
 //!
 //! Never: talks to the store or to BPF.
@@ -29,7 +28,6 @@ pub mod names;
 pub mod naming;
 pub mod netns;
 pub mod network;
-pub mod node_filter;
 pub mod publish;
 pub mod site;
 pub mod tap;

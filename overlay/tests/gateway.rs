@@ -90,7 +90,7 @@ async fn the_nodes_rules_are_one_transaction_and_can_be_taken_away() {
 async fn a_firewall_that_lets_nothing_pass_is_seen() {
     let node = netns::create().unwrap();
     configure(&node, &[gateway(0)], &BTreeSet::new(), [false, false]).unwrap();
-    let seen = || filter::closed_by_others(&node, TABLE).unwrap();
+    let seen = || filter::closed_by_others(&node).unwrap();
     assert_eq!(seen(), Vec::<String>::new(), "its own are its own affair");
     let chain = |name, hook, drops| Chain {
         name,

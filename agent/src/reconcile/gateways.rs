@@ -196,7 +196,7 @@ impl Reconciler {
         let own = self.netlink.netns();
         let generation = gateway::configure(own, &gateways, &nodes, passed_on)?;
         // What cannot be read is no reason to do without the rules.
-        let closed = filter::closed_by_others(own, gateway::TABLE);
+        let closed = filter::closed_by_others(own);
         self.gateways.closed = closed.unwrap_or_default();
         if gateways.is_empty() {
             self.gateways.rules = None;

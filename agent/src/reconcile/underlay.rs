@@ -5,8 +5,8 @@
 
 use std::collections::BTreeSet;
 
+use weft_overlay::filter;
 use weft_overlay::link::LinkInfo;
-use weft_overlay::node_filter;
 
 use super::Reconciler;
 use crate::node::{chain_of, overlay_device};
@@ -46,7 +46,7 @@ impl Reconciler {
     }
 
     fn follow_node_filter(&mut self) {
-        let may = match node_filter::looks_at_what_arrives() {
+        let may = match filter::looks_at_what_arrives(self.netlink.netns()) {
             Ok(looks) => !looks,
             Err(error) => {
                 self.problem("packet filter of the node", error);

@@ -5,14 +5,13 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer,
-    NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, NetlinkBuffer, NetlinkMessage,
+    NetlinkPayload,
 };
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, DataAttribute, GenAttribute, GenMessage, Hook as KernelHook,
-    InetHookNumber, ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute,
-    SetElementAttribute, SetElementList, SetElementMessage, SetMessage, TableAttribute,
-    TableMessage,
+    ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetElementAttribute,
+    SetElementList, SetElementMessage, SetMessage, TableAttribute, TableMessage,
 };
 use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{
@@ -131,24 +130,6 @@ pub fn generation(netns: impl AsFd) -> Result<u32, FilterError> {
     netns::run_in_netns(netns, read_generation)?.map_err(failed)
 }
 
-/// The chains of others that drop what passes through unless one of their rules lets it pass, as nft(8) names them: weft's
-/// own rules cannot let anything pass there.
-///
-/// # Errors
-/// The kernel has no nf_tables.
-pub fn closed_by_others(netns: impl AsFd, own: &str) -> Result<Vec<String>, FilterError> {
-    let failed = |source| FilterError::Kernel {
-        verb: "look at",
-        table: "(all)",
-        source,
-    };
-    let chains = netns::run_in_netns(netns, read_chains)?.map_err(failed)?;
-    let closed = chains.into_iter().filter(|(_, table, _)| table != own);
-    Ok(closed
-        .map(|(family, table, chain)| format!("chain {chain} of table {family} {table}"))
-        .collect())
-}
-
 type Message = (NfTablesMessage, u16);
 
 fn new_table(table: &Table) -> Message {
@@ -221,7 +202,7 @@ fn elements(table: &str, set: &AddressSet) -> Vec<Message> {
     keys.chunks(ELEMENTS).map(message).collect()
 }
 
-fn frame(
+pub(super) fn frame(
     inner: impl Into<NetfilterMessageInner>,
     header: NetfilterHeader,
     flags: u16,
@@ -236,7 +217,7 @@ fn frame(
     bytes
 }
 
-fn open() -> io::Result<Socket> {
+pub(super) fn open() -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_NETFILTER)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
@@ -259,7 +240,7 @@ fn transaction(messages: Vec<Message>) -> io::Result<()> {
     socket.send(&bytes, 0)?;
     loop {
         let (answers, _) = socket.recv_from_full()?;
-        for (sequence, answer) in parse(&answers)? {
+        for (sequence, _, answer) in parse(&answers)? {
             match answer {
                 NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
                 NetlinkPayload::Error(_) if sequence == last => return Ok(()),
@@ -277,7 +258,7 @@ fn read_generation() -> io::Result<u32> {
     let header = NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, 0);
     socket.send(&frame(message, header, 0, 1), 0)?;
     let (answers, _) = socket.recv_from_full()?;
-    for (_, answer) in parse(&answers)? {
+    for (.., answer) in parse(&answers)? {
         match answer {
             NetlinkPayload::Error(error) => return Err(error.to_io()),
             NetlinkPayload::InnerMessage(NetfilterMessage {
@@ -296,69 +277,19 @@ fn read_generation() -> io::Result<u32> {
     Err(io::ErrorKind::InvalidData.into())
 }
 
-/// Family, table and name of chains at the hook "forward" whose policy is to drop.
-fn read_chains() -> io::Result<Vec<(&'static str, String, String)>> {
-    let socket = open()?;
-    let message = NfTablesMessage::GetChain(ChainMessage {
-        attributes: Vec::new(),
-    });
-    let header = NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, 0);
-    socket.send(&frame(message, header, NLM_F_DUMP, 1), 0)?;
-    let mut found = Vec::new();
-    loop {
-        let (answers, _) = socket.recv_from_full()?;
-        for (_, answer) in parse(&answers)? {
-            match answer {
-                NetlinkPayload::Done(_) => return Ok(found),
-                NetlinkPayload::Error(error) => return Err(error.to_io()),
-                NetlinkPayload::InnerMessage(NetfilterMessage {
-                    header,
-                    inner: NetfilterMessageInner::NfTables(NfTablesMessage::NewChain(chain)),
-                    ..
-                }) => found.extend(closed(header.family, &chain.attributes)),
-                _ => {}
-            }
-        }
-    }
-}
-
-fn closed(
-    family: NetfilterProtoFamily,
-    attributes: &[ChainAttribute],
-) -> Option<(&'static str, String, String)> {
-    let family = match family {
-        NetfilterProtoFamily::Inet => "inet",
-        NetfilterProtoFamily::IPv4 => "ip",
-        NetfilterProtoFamily::IPv6 => "ip6",
-        _ => return None,
-    };
-    let (mut table, mut name, mut forward, mut drops) = (None, None, false, false);
-    for attribute in attributes {
-        match attribute {
-            ChainAttribute::Table(text) => table = Some(text.clone()),
-            ChainAttribute::Name(text) => name = Some(text.clone()),
-            ChainAttribute::Policy(policy) => drops = *policy == DROP,
-            ChainAttribute::Hook(hook) => {
-                forward = hook.contains(&KernelHook::Number(InetHookNumber::Forward.into()));
-            }
-            _ => {}
-        }
-    }
-    let closed = forward && drops;
-    Some((family, table?, name?)).filter(|_| closed)
-}
-
-type Answer = (u32, NetlinkPayload<NetfilterMessage>);
+/// Sequence number, flags, and what it says.
+pub(super) type Answer = (u32, u16, NetlinkPayload<NetfilterMessage>);
 
 /// The messages of a datagram.
-fn parse(datagram: &[u8]) -> io::Result<Vec<Answer>> {
+pub(super) fn parse(datagram: &[u8]) -> io::Result<Vec<Answer>> {
     let invalid = |e| io::Error::new(io::ErrorKind::InvalidData, e);
     let mut answers = Vec::new();
     let mut rest = datagram;
     while !rest.is_empty() {
         let length = NetlinkBuffer::new_checked(&rest).map_err(invalid)?.length() as usize;
         let message = NetlinkMessage::<NetfilterMessage>::deserialize(rest).map_err(invalid)?;
-        answers.push((message.header.sequence_number, message.payload));
+        let header = message.header;
+        answers.push((header.sequence_number, header.flags, message.payload));
         // Each begins at a multiple of four bytes.
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
