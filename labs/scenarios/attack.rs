@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, sendto, socket};
 
 use crate::isolation::{Capture, contains};
-use crate::lab::{Inside, Lab, objects, wait_until};
+use crate::lab::{Inside, Lab, objects, overhead, wait_until};
 
 mod frames;
 mod open;
@@ -37,7 +37,7 @@ fn device(name: &str) -> LinkAddr {
     found.expect("the device")
 }
 
-/// Packets larger than the network's 1,450 bytes, by a device that mallory made larger: the pair of devices leaves room
+/// Packets larger than the network's MTU, by a device that mallory made larger: the pair of devices leaves room
 /// for a tag of four bytes and takes no more; what it takes is refused by the program. What went wrong.
 fn too_large(lab: &Lab, cast: &Cast, mallory: &Inside) -> Option<String> {
     let line = ["ip", "link", "set", "eth0", "mtu", "9000"];
@@ -52,7 +52,7 @@ fn too_large(lab: &Lab, cast: &Cast, mallory: &Inside) -> Option<String> {
         cast.frame(IPV4, &ipv4(cast.own, cast.far, UDP, 0x4000, &[], &datagram))
     };
     let before = dropped(lab, "too_big");
-    send(mallory, &of(1452));
+    send(mallory, &of(1500 - overhead() + 2));
     wait_until("it is refused", Duration::from_secs(10), || {
         (dropped(lab, "too_big") >= before + TIMES).then_some(())
     });

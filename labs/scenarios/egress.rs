@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use weft_overlay::{filter, gateway, netns};
 
-use crate::lab::{Inside, Lab, UP_WITHIN, last_object, objects, text, wait_until};
+use crate::lab::{Inside, Lab, UP_WITHIN, last_object, node_address, objects, text, wait_until};
 
 const SITE: &str = r#"
 [lab]
@@ -66,8 +66,8 @@ fn outside(lab: &Lab) {
     );
     lab.must("n2", &["sh", "-ec", &lines]);
     let lines = format!(
-        "ip addr add {}/64 dev eth0 nodad && ip addr add {OTHER}/32 dev lo",
-        NODE[1]
+        "ip addr replace {}/24 dev eth0 && ip addr add {}/64 dev eth0 nodad && ip addr add {OTHER}/32 dev lo",
+        NODE[0], NODE[1]
     );
     lab.must("n1", &["sh", "-ec", &lines]);
 }
@@ -158,13 +158,14 @@ fn equal_addresses_of_two_tenants_go_out_and_are_published_at_once() {
         }
     }
     // A node's own processes, and another node's, are clients like any other.
+    let own = node_address(1).to_string();
     for node in ["n1", "n2"] {
         let line = [
             "weft",
             "function",
             "probe",
             "tcp/8080",
-            NODE[0],
+            &own,
             "--timeout",
             "1s",
         ];
@@ -190,7 +191,8 @@ fn equal_addresses_of_two_tenants_go_out_and_are_published_at_once() {
         "169.254.64.0",
         "169.254.64.2",
         "10.10.0.1",
-        "192.0.2.12",
+        &own,
+        &node_address(2).to_string(),
     ];
     let mut probes = Vec::new();
     for to in closed {

@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::lab::{Inside, Lab, UP_WITHIN, last_object, objects, text, wait_until};
+use crate::lab::{
+    Inside, Lab, UP_WITHIN, last_object, node_address, objects, over, overhead, six, text,
+    wait_until,
+};
 use crate::machine;
 use crate::standstill::command;
 
@@ -47,7 +50,7 @@ const CONTAINERS: [&str; 3] = ["red/a", "red/b", "red/c"];
 fn three_nodes() -> Lab {
     let lab = Lab::up(TWO);
     let file = tempfile::NamedTempFile::with_suffix(".toml").expect("a file");
-    let source = TWO.replace("count = 2", "count = 3") + THIRD;
+    let source = over(&(TWO.replace("count = 2", "count = 3") + THIRD));
     std::fs::write(file.path(), source).expect("write the file");
     let path = file.path().to_str().expect("a path");
     let grown = command(&["up", path, "--name", &lab.name]);
@@ -75,7 +78,7 @@ fn wait_all(lab: &Lab) {
     }
 }
 
-fn wait_mtu(lab: &Lab, container: &str, wanted: u32) {
+fn wait_mtu(lab: &Lab, container: &str, wanted: usize) {
     wait_until(&format!("{container} has MTU {wanted}"), UP_WITHIN, || {
         let text = lab.must(container, &["cat", "/sys/class/net/eth0/mtu"]);
         (text.trim() == wanted.to_string()).then_some(())
@@ -100,44 +103,52 @@ fn the_underlay_shrinks_grows_and_swaps_its_addresses() {
 
     // It shrinks under one node: that one's containers follow, and the others send it no more than it takes.
     lab.must("n3", &["ip", "link", "set", "eth0", "mtu", "1300"]);
-    wait_mtu(&lab, "red/c", 1250);
+    wait_mtu(&lab, "red/c", 1300 - overhead());
     wait_all(&lab);
     let (a, c) = (lab.enter("red/a"), lab.address("red/c"));
     wait_until("red/a is told what fits", UP_WITHIN, || {
+        let fits = format!("mtu {}", 1300 - overhead());
         let large = ["--size", "1400", "--timeout", "500ms"];
         let answered = lab.probe("red/a", "udp/9000", &c, &large)["ok"] == true;
         let route = a.command(&["ip", "route", "get", &c]).output();
         let known = text(&route.expect("ip (package iproute2)"));
-        (answered && known.contains("mtu 1250")).then_some(())
+        (answered && known.contains(&fits)).then_some(())
     });
     lab.must("n3", &["ip", "link", "set", "eth0", "mtu", "1500"]);
-    wait_mtu(&lab, "red/c", 1450);
+    wait_mtu(&lab, "red/c", 1500 - overhead());
     wait_all(&lab);
 
     // Two nodes take each other's address, and their agents are told.
     let agents = ["n2", "n3"].map(|node| (node, lab.kill_agent(node)));
     let swap = [
-        ("n2", "192.0.2.12", "192.0.2.13"),
-        ("n3", "192.0.2.13", "192.0.2.12"),
+        (
+            "n2",
+            node_address(2).to_string(),
+            node_address(3).to_string(),
+        ),
+        (
+            "n3",
+            node_address(3).to_string(),
+            node_address(2).to_string(),
+        ),
     ];
-    for (node, old, _) in swap {
+    for (node, old, _) in &swap {
         let line = format!("ip -o addr show to {old} | grep -o '{old}/[0-9]*'");
         let net = lab.must(node, &["sh", "-c", &line]);
         lab.must(node, &["ip", "addr", "del", net.trim(), "dev", "eth0"]);
     }
-    for (node, _, new) in swap {
-        lab.must(
-            node,
-            &["ip", "addr", "add", &format!("{new}/24"), "dev", "eth0"],
-        );
+    let (length, nodad) = if six() { (64, "nodad") } else { (24, "") };
+    for (node, _, new) in &swap {
+        let line = format!("ip addr add {new}/{length} dev eth0 {nodad}");
+        lab.must(node, &["sh", "-c", &line]);
     }
     for (node, mut args) in agents {
-        let new = swap.iter().find(|(n, ..)| *n == node).expect("it").2;
+        let (.., new) = swap.iter().find(|(n, ..)| *n == node).expect("it");
         let at = args
             .iter()
             .position(|arg| arg == "--advertise")
             .expect("said");
-        args[at + 1] = new.to_owned();
+        args[at + 1].clone_from(new);
         lab.start_agent(node, &args);
     }
     wait_all(&lab);

@@ -1,5 +1,6 @@
 //! A lab as a scenario sees it: brought up from a file, asked and hurt by name, taken down on drop.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -76,6 +77,44 @@ pub fn text(output: &Output) -> String {
     String::from_utf8_lossy(&all).into_owned()
 }
 
+/// Whether labs are to have an underlay of IPv6: `WEFT_UNDERLAY=ipv6` runs the same scenarios over the other family.
+pub fn six() -> bool {
+    match std::env::var("WEFT_UNDERLAY") {
+        Ok(underlay) => {
+            assert!(
+                ["ipv4", "ipv6"].contains(&underlay.as_str()),
+                "WEFT_UNDERLAY: {underlay}"
+            );
+            underlay == "ipv6"
+        }
+        Err(_) => false,
+    }
+}
+
+/// The lab's file with that underlay.
+pub fn over(source: &str) -> String {
+    if !six() || source.contains("underlay =") {
+        return source.to_owned();
+    }
+    assert!(source.contains("[lab]\n"));
+    source.replacen("[lab]\n", "[lab]\nunderlay = \"ipv6\"\n", 1)
+}
+
+/// What the tunnel takes of each packet, bytes: outer IP, UDP, VXLAN, inner Ethernet (RFC 7348 section 5).
+pub fn overhead() -> usize {
+    if six() { 70 } else { 50 }
+}
+
+/// The address of a node, n1 first.
+pub fn node_address(number: u8) -> IpAddr {
+    let text = if six() {
+        format!("2001:db8::{}", 10 + number)
+    } else {
+        format!("192.0.2.{}", 10 + number)
+    };
+    text.parse().expect("an address")
+}
+
 /// A lab that is up.
 pub struct Lab {
     pub name: String,
@@ -95,6 +134,7 @@ impl Lab {
         let name = unique("scenario");
         let files = tempfile::tempdir().expect("a folder for the lab's file");
         let file = files.path().join("lab.toml");
+        let source = &over(source);
         std::fs::write(&file, source).expect("write the lab's file");
         let guard = concat!(env!("CARGO_MANIFEST_DIR"), "/topologies/web-guard.toml");
         std::fs::copy(guard, files.path().join("web-guard.toml")).expect("copy the chain's file");

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::frames::{TCP, UDP, syn, udp, vxlan};
-use super::ways::{Cast, MARK, OWN_NODE, Way};
+use super::ways::{Cast, MARK, Way};
 
 /// MARK with two words swapped, which changes no checksum: it may be seen on the way to the outside.
 pub const SENT_OUT: &[u8] = b"rgfoed by mallory";
@@ -75,12 +75,12 @@ pub fn between(c: &Cast) -> Vec<Way> {
         (
             "another tenant's published port",
             near,
-            c.to(OWN_NODE, TCP, &syn(8081, MARK)),
+            c.to_node(1, TCP, &syn(8081, MARK)),
         ),
         (
             "the own published port",
             near,
-            c.to(OWN_NODE, TCP, &syn(8080, MARK)),
+            c.to_node(1, TCP, &syn(8080, MARK)),
         ),
         ("no host", near, from(Ipv4Addr::UNSPECIFIED)),
         (
