@@ -124,6 +124,7 @@ fn tables(entries: u32) -> Tables {
         flags: 0,
         mac: MAC,
         pad: [0; 2],
+        own: [mapped(CLIENT.octets()), [0; 16]],
     };
     tables.ports.insert(LO, port);
     let network = Network {
@@ -157,14 +158,20 @@ fn tables(entries: u32) -> Tables {
         ifindex: LO,
         port: 11,
         mac: MAC,
-        pad: [0; 2],
+        flags: 0,
     };
     let subnet = |number: u32, node: u32| {
         let key = SubnetKey {
             vni: VNI,
             addr: address(base() + number * SUBNET),
         };
-        (key, Subnet { node })
+        (
+            key,
+            Subnet {
+                node,
+                ..Subnet::default()
+            },
+        )
     };
     tables.endpoints.extend([at(u32::from(CLIENT), own)]);
     tables.subnets.extend([subnet(0, 1)]);
@@ -180,6 +187,7 @@ fn tables(entries: u32) -> Tables {
             .endpoints
             .extend([at(base() + number * SUBNET + SUBNET / 2 + 1, moved)]);
     }
+    tables.complete_subnets();
     tables
 }
 

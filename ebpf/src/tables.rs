@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use weft_ebpf_abi::{
     ClassCidrKey, ClassKey, Endpoint, EndpointKey, Network, Node, PairKey, Port, Position, Rules,
-    SlotKey, Stage, Subnet, SubnetKey, VtepKey,
+    SlotKey, Stage, Subnet, SubnetKey, VtepKey, moved_bit,
 };
 
 /// Every map that user space fills, by name. Flows, counters and events are the programs' own.
@@ -35,3 +35,35 @@ pub struct Tables {
     /// Steering block to position.
     pub positions: BTreeMap<u32, Position>,
 }
+
+impl Tables {
+    /// Writes into each subnet what the programs need not look up then: where its node is, and which of its addresses
+    /// `endpoints` has. To be called when all nodes, subnets and endpoints are there.
+    pub fn complete_subnets(&mut self) {
+        for subnet in self.subnets.values_mut() {
+            let node = self.nodes.get(&subnet.node).copied().unwrap_or_default();
+            (subnet.vtep, subnet.mtu, subnet.moved) = (node.vtep, node.mtu, 0);
+        }
+        for key in self.endpoints.keys() {
+            let Some(network) = self.networks.get(&key.vni) else {
+                continue;
+            };
+            let addr = u128::from_be_bytes(key.addr);
+            let length = match addr >> 32 {
+                MAPPED => 96 + u32::from(network.subnet_len4),
+                _ => u32::from(network.subnet_len6),
+            };
+            let mask = u128::MAX.checked_shl(128_u32.saturating_sub(length));
+            let of = SubnetKey {
+                vni: key.vni,
+                addr: (addr & mask.unwrap_or(0)).to_be_bytes(),
+            };
+            if let Some(subnet) = self.subnets.get_mut(&of) {
+                subnet.moved |= moved_bit(key.addr[15]);
+            }
+        }
+    }
+}
+
+/// The upper 96 bits of IPv4 addresses as the maps have them.
+const MAPPED: u128 = 0xffff;

@@ -71,6 +71,10 @@ pub fn tables(state: &State, local: &LocalState, here: &Here<'_>) -> Tables {
             flags: flags(interface),
             mac: interface.mac.0,
             pad: [0; 2],
+            own: [
+                own(interface, IpAddr::is_ipv4),
+                own(interface, IpAddr::is_ipv6),
+            ],
         };
         tables.ports.insert(ifindex, port);
         for address in &interface.addresses {
@@ -83,7 +87,7 @@ pub fn tables(state: &State, local: &LocalState, here: &Here<'_>) -> Tables {
                 ifindex,
                 port: interface.port.0,
                 mac: interface.mac.0,
-                pad: [0; 2],
+                flags: (flags(interface) & abi::PORT_NO_PEER) as u16,
             };
             tables.endpoints.insert(key, endpoint);
         }
@@ -100,11 +104,19 @@ pub fn tables(state: &State, local: &LocalState, here: &Here<'_>) -> Tables {
                 flags: abi::PORT_GATEWAY,
                 mac: abi::GATEWAY_MAC,
                 pad: [0; 2],
+                own: [[0; 16]; 2],
             };
             tables.ports.insert(*ifindex, gateway);
         }
     }
+    tables.complete_subnets();
     tables
+}
+
+/// The first address of a family.
+fn own(interface: &LocalInterface, of: fn(&IpAddr) -> bool) -> [u8; 16] {
+    let first = interface.addresses.iter().find(|address| of(address));
+    first.map_or([0; 16], |address| map_address(*address))
 }
 
 /// What the tunnel of a network says as its packets say it.
@@ -201,6 +213,7 @@ fn carry(
             key,
             abi::Subnet {
                 node: owner.value.id.0,
+                ..abi::Subnet::default()
             },
         );
     }
@@ -369,5 +382,24 @@ mod tests {
             2,
             "the one inside its node's subnet needs none"
         );
+    }
+
+    #[test]
+    fn a_subnet_says_where_its_node_is_and_which_of_its_addresses_are_elsewhere() {
+        let mut s = state();
+        let doc = r#"{"uid":"u","addresses":["10.10.0.70"],"mac":"0a:00:00:00:00:01","node":"n3","container":"b","interface":"eth0"}"#;
+        let key = "/weft/v1/tenants/red/networks/front/endpoints/b";
+        s.put(key, doc.as_bytes(), 2);
+        let (name, ifindexes) = ("n1".parse().unwrap(), BTreeMap::from([(PortId(7), 40)]));
+        let t = tables(&s, &local(), &here(&name, &ifindexes));
+        let of = |last| {
+            let addr = abi::mapped([10, 10, 0, last]);
+            t.subnets[&abi::SubnetKey { vni: 1, addr }]
+        };
+        assert_eq!(of(64).moved, 1 << (70 - 64));
+        assert_eq!(of(64).vtep, abi::mapped([192, 0, 2, 2]));
+        // Its own endpoint, which the port names too.
+        assert_eq!(of(0).moved, 1 << 2);
+        assert_eq!(t.ports[&40].own, [abi::mapped([10, 10, 0, 2]), [0; 16]]);
     }
 }

@@ -25,7 +25,7 @@ pub use steer::{
 
 /// Version of everything in this crate. The loader compares it with the pinned `config` map and makes new
 /// maps on a difference; it never reads maps of another version.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Maps an IPv4 address (network order bytes) into the 128-bit form used by all maps.
 pub const fn mapped(v4: [u8; 4]) -> [u8; 16] {

@@ -60,6 +60,9 @@ pub struct Port {
     pub mac: [u8; 6],
     /// Zero.
     pub pad: [u8; 2],
+    /// Its first IPv4 address, mapped, and its first IPv6 address; all zero without one. All of its addresses are in
+    /// `endpoints`; these need not be looked up.
+    pub own: [[u8; 16]; 2],
 }
 
 /// An address in a network.
@@ -84,8 +87,8 @@ pub struct Endpoint {
     pub port: u32,
     /// The endpoint's MAC address.
     pub mac: [u8; 6],
-    /// Zero.
-    pub pad: [u8; 2],
+    /// On this node: [`PORT_NO_PEER`], as of its port. Elsewhere 0.
+    pub flags: u16,
 }
 
 /// [`Network::flags`]: some chain selects traffic of this network.
@@ -141,6 +144,17 @@ pub struct SubnetKey {
 pub struct Subnet {
     /// The node.
     pub node: u32,
+    /// As of the node in `nodes`.
+    pub mtu: u32,
+    /// As of the node in `nodes`, so that it need not be looked up; all zero where it is not there.
+    pub vtep: [u8; 16],
+    /// Which of its addresses must be looked up in `endpoints`, since some are elsewhere: bit [`moved_bit`] of each.
+    pub moved: u64,
+}
+
+/// The bit of an address in [`Subnet::moved`], by the address's last byte: in subnets of up to 64 addresses one for each.
+pub const fn moved_bit(last: u8) -> u64 {
+    1 << (last & 63)
 }
 
 /// How another node is reached.
@@ -383,8 +397,8 @@ macro_rules! assert_sizes {
     ($($type:ty = $size:expr),* $(,)?) => { $(const _: () = assert!(core::mem::size_of::<$type>() == $size);)* };
 }
 assert_sizes! {
-    NodeConfig = 32, Port = 20, EndpointKey = 20, Endpoint = 20, Network = 64, SubnetKey = 20,
-    Subnet = 4, Node = 24, VtepKey = 16, ClassKey = 20, ClassCidrKey = 20, PairKey = 12, Rule = 16,
+    NodeConfig = 32, Port = 52, EndpointKey = 20, Endpoint = 20, Network = 64, SubnetKey = 20,
+    Subnet = 32, Node = 24, VtepKey = 16, ClassKey = 20, ClassCidrKey = 20, PairKey = 12, Rule = 16,
     Rules = 260, Stage = 16, SlotKey = 8, Position = 32, FlowKey = 44, Flow = 16, PortStats = 48,
     Decision = 20,
 }

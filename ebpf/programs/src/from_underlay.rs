@@ -236,11 +236,6 @@ fn deliver(skb: Skb, p: &mut Packet, endpoint: &Endpoint) -> i32 {
     report::filter(skb, p);
     report::emit(p, TracePoint::Decap, 0);
     p.port = endpoint.port;
-    send::into_container(
-        skb,
-        p,
-        endpoint.ifindex,
-        endpoint.port,
-        TracePoint::ToContainer,
-    )
+    let to = (endpoint.ifindex, endpoint.port, endpoint.flags as u32);
+    send::into_container(skb, p, to, TracePoint::ToContainer)
 }

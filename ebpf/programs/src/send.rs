@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use weft_ebpf_abi::{
     ACTION_LOCAL, ACTION_TUNNEL, DropReason, Endpoint, EndpointKey, FLOW_PORTS, Flow, FlowKey,
-    GATEWAY_MAC, NETWORK_CHAINS, Network, PORT_NO_PEER, SteerFace, SubnetKey, TracePoint, VtepKey, port_mac,
+    GATEWAY_MAC, NETWORK_CHAINS, Network, PORT_NO_PEER, SteerFace, Subnet, SubnetKey, TracePoint, VtepKey, moved_bit, port_mac,
     steer_mac,
 };
 
@@ -33,24 +33,25 @@ pub fn rewrite(skb: Skb, dst: [u8; 6], src: [u8; 6]) -> bool {
     unsafe { bpf_skb_store_bytes(skb, 0, mac.as_ptr().cast(), 12, 0) == 0 }
 }
 
-/// Into the container behind the host end `ifindex`.
+/// Into the container behind the host end `ifindex`, by `bpf_redirect_peer` unless its flags say otherwise.
 #[inline(always)]
-pub fn into_container(skb: Skb, p: &Packet, ifindex: u32, port: u32, point: TracePoint) -> i32 {
+pub fn into_container(
+    skb: Skb,
+    p: &Packet,
+    (ifindex, port, flags): (u32, u32, u32),
+    point: TracePoint,
+) -> i32 {
     if p.uniform != 0 && tunnel_marks::inside(skb, p) == 0 {
         return report::drop(p, DropReason::Malformed as u32);
     }
     report::count(port, p.len, 0);
     report::emit(p, point, 0);
     report::decide(p, ACTION_LOCAL, ifindex, 0);
-    let no_peer = match unsafe { maps::PORTS.get(ifindex) } {
-        Some(port) => port.flags & PORT_NO_PEER != 0,
-        None => false,
-    };
     // SAFETY: plain helpers on this packet.
     unsafe {
         // The MAC is nobody's on the device where the packet came in, so it counts as another host's.
         bpf_skb_change_type(skb, PACKET_HOST);
-        if no_peer {
+        if flags & PORT_NO_PEER != 0 {
             bpf_redirect(ifindex, 0) as i32
         } else {
             bpf_redirect_peer(ifindex, 0) as i32
@@ -59,13 +60,22 @@ pub fn into_container(skb: Skb, p: &Packet, ifindex: u32, port: u32, point: Trac
 }
 
 /// Over the tunnel to `node`.
-#[inline(never)]
+#[inline(always)]
 pub fn tunnel(skb: Skb, p: &mut Packet, node: u32) -> i32 {
-    let (Some(config), Some(to)) = (maps::CONFIG.get(0), unsafe { maps::NODES.get(node) }) else {
+    let Some(to) = (unsafe { maps::NODES.get(node) }) else {
         return report::drop(p, DropReason::NoVtep as u32);
     };
-    let fits = if to.mtu != 0 {
-        to.mtu
+    tunnel_by(skb, p, node, &to.vtep, to.mtu)
+}
+
+/// Over the tunnel to `node`, whose VTEP this is; the largest packet that fits, or 0.
+#[inline(never)]
+fn tunnel_by(skb: Skb, p: &mut Packet, node: u32, vtep: &[u8; 16], mtu: u32) -> i32 {
+    let Some(config) = maps::CONFIG.get(0) else {
+        return report::drop(p, DropReason::NoVtep as u32);
+    };
+    let fits = if mtu != 0 {
+        mtu
     } else {
         match unsafe { maps::NETWORKS.get(p.vni) } {
             Some(network) if network.mtu != 0 => network.mtu,
@@ -90,7 +100,7 @@ pub fn tunnel(skb: Skb, p: &mut Packet, node: u32) -> i32 {
     key.tunnel_id = p.vni;
     let marks = marks(skb, p);
     (key.tunnel_tos, key.tunnel_ttl) = (marks as u8, (marks >> 8) as u8);
-    let remote = (field_half(&to.vtep, false), field_half(&to.vtep, true));
+    let remote = (field_half(vtep, false), field_half(vtep, true));
     let local = (
         field_half(&config.vtep, false),
         field_half(&config.vtep, true),
@@ -183,7 +193,11 @@ pub fn to_position(skb: Skb, p: &mut Packet, from_overlay: u32) -> i32 {
         return report::drop(p, DropReason::NoInstance as u32);
     }
     p.port = port;
-    into_container(skb, p, ifindex, port, TracePoint::ToHop)
+    let flags = match unsafe { maps::PORTS.get(ifindex) } {
+        Some(port) => port.flags,
+        None => 0,
+    };
+    into_container(skb, p, (ifindex, port, flags), TracePoint::ToHop)
 }
 
 /// To the packet's own destination, in the network where it is known already. `p.steer` is 0, or the End face of the
@@ -198,6 +212,14 @@ pub fn to_destination(
     let Some(config) = maps::CONFIG.get(0) else {
         return report::drop(p, DropReason::UnknownPort as u32);
     };
+    if let Some(network) = network {
+        if let Some(home) = at_home(p, config.node, network) {
+            if !keep_position(skb, p) {
+                return report::drop(p, DropReason::Malformed as u32);
+            }
+            return tunnel_by(skb, p, home.node, &home.vtep, home.mtu);
+        }
+    }
     let key = EndpointKey {
         vni: p.vni,
         addr: p.dst,
@@ -244,15 +266,16 @@ fn to_gateway(skb: Skb, p: &mut Packet, gateway: u32) -> i32 {
 
 #[inline(always)]
 fn over(skb: Skb, p: &mut Packet, node: u32) -> i32 {
-    let done = if p.steer != 0 {
-        rewrite(skb, steer_mac(p.steer), port_mac(p.port))
-    } else {
-        true
-    };
-    if !done {
+    if !keep_position(skb, p) {
         return report::drop(p, DropReason::Malformed as u32);
     }
     tunnel(skb, p, node)
+}
+
+/// Tells the other node where in a chain the packet is.
+#[inline(always)]
+fn keep_position(skb: Skb, p: &Packet) -> bool {
+    p.steer == 0 || rewrite(skb, steer_mac(p.steer), port_mac(p.port))
 }
 
 #[inline(always)]
@@ -270,13 +293,8 @@ fn local(skb: Skb, p: &mut Packet, endpoint: &Endpoint) -> i32 {
         remember_reply(p, endpoint.port);
     }
     p.port = endpoint.port;
-    into_container(
-        skb,
-        p,
-        endpoint.ifindex,
-        endpoint.port,
-        TracePoint::ToContainer,
-    )
+    let to = (endpoint.ifindex, endpoint.port, endpoint.flags as u32);
+    into_container(skb, p, to, TracePoint::ToContainer)
 }
 
 /// Replies of this flow, sent at the receiver's port, take the same instance back.
@@ -370,6 +388,14 @@ fn by_subnet(skb: Skb, p: &mut Packet, own: u32, network: &Network) -> i32 {
     if !inside(to, network) {
         return outside(skb, p, network);
     }
+    match subnet_of(p, to, network) {
+        Some(subnet) if subnet.node != own => over(skb, p, subnet.node),
+        _ => report::drop(p, DropReason::NoEndpoint as u32),
+    }
+}
+
+#[inline(always)]
+fn subnet_of(p: &Packet, to: (u64, u64), network: &Network) -> Option<&'static Subnet> {
     let subnet_len = if is_mapped(to) {
         96 + network.subnet_len4 as u32
     } else {
@@ -379,10 +405,20 @@ fn by_subnet(skb: Skb, p: &mut Packet, own: u32, network: &Network) -> i32 {
     let key = [p.vni, a, b, c, d];
     // SAFETY: the same words as those of a key, of which any are one.
     let key = unsafe { &*key.as_ptr().cast::<SubnetKey>() };
-    match unsafe { maps::SUBNETS.get(key) } {
-        Some(subnet) if subnet.node != own => over(skb, p, subnet.node),
-        _ => report::drop(p, DropReason::NoEndpoint as u32),
-    }
+    unsafe { maps::SUBNETS.get(key) }
+}
+
+/// Another node's subnet that has the destination, if that is surely not elsewhere. Then neither is asked who has the
+/// address, which is the look-up of what is not there in the largest table, nor where the node is.
+#[inline(always)]
+fn at_home(p: &Packet, own: u32, network: &Network) -> Option<&'static Subnet> {
+    let [_, _, lower, upper] = p.halves();
+    let to = (lower, upper);
+    let subnet = subnet_of(p, to, network)?;
+    let elsewhere = subnet.moved & moved_bit((upper >> 56) as u8) != 0;
+    let known = field_half(&subnet.vtep, true) != 0;
+    let right = subnet.node != own && known && !elsewhere;
+    (right && inside(to, network) && !is_gateway(to, network)).then_some(subnet)
 }
 
 /// The first `len` bits of an address, by its halves as they are in memory.

@@ -54,6 +54,7 @@ impl Bed {
     }
 
     pub fn sync(&mut self) {
+        self.tables.complete_subnets();
         let filled = self.datapath.sync(&self.tables);
         let filled = filled.expect("the tables are accepted");
         self.datapath.activate(&filled).expect("it is activated");
@@ -150,6 +151,7 @@ pub fn client_port() -> Port {
         flags: 0,
         mac: CLIENT_MAC,
         pad: [0; 2],
+        own: [[0; 16]; 2],
     }
 }
 
@@ -160,6 +162,7 @@ pub fn hop_port(port: u32) -> Port {
         flags: PORT_HOP,
         mac: [0x0a, 0x58, 0, 0, 0, port as u8],
         pad: [0; 2],
+        own: [[0; 16]; 2],
     }
 }
 
@@ -170,7 +173,7 @@ fn tables() -> Tables {
         ifindex,
         port,
         mac,
-        pad: [0; 2],
+        flags: 0,
     };
     t.ports.insert(LO, client_port());
     t.ports.insert(
@@ -211,14 +214,20 @@ fn tables() -> Tables {
             vni: VNI,
             addr: mapped([10, 10, 0, 0]),
         },
-        Subnet { node: 1 },
+        Subnet {
+            node: 1,
+            ..Subnet::default()
+        },
     );
     t.subnets.insert(
         SubnetKey {
             vni: VNI,
             addr: mapped([10, 10, 1, 0]),
         },
-        Subnet { node: 2 },
+        Subnet {
+            node: 2,
+            ..Subnet::default()
+        },
     );
     for (node, last) in [(1, 11), (2, 12), (3, 13)] {
         let vtep = mapped([192, 0, 2, last]);

@@ -25,7 +25,10 @@ fn a_sync_changes_only_what_differs_and_repairs_what_somebody_deleted() {
             vni: 99,
             addr: [0; 16],
         },
-        Subnet { node: 3 },
+        Subnet {
+            node: 3,
+            ..Subnet::default()
+        },
     );
     bed.datapath.sync(&damaged).unwrap();
     let report = bed.datapath.sync(&bed.tables).unwrap();

@@ -24,7 +24,7 @@ fn bed(flags: u32) -> Bed {
         ifindex: 312,
         port: 12,
         mac: OTHER_MAC,
-        pad: [0; 2],
+        flags: 0,
     };
     let addr = FAR6;
     bed.tables

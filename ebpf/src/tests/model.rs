@@ -137,7 +137,7 @@ fn apply(bed: &mut Bed, change: &Change) {
             ifindex: if local { 400 + i as u32 } else { 0 },
             port: if local { 100 + i as u32 } else { 0 },
             mac: [0x0a, 0x58, 1, 1, 1, i as u8],
-            pad: [0; 2],
+            flags: 0,
         };
         let key = EndpointKey {
             vni: VNI,
@@ -150,7 +150,13 @@ fn apply(bed: &mut Bed, change: &Change) {
             vni: VNI,
             addr: mapped([10, 10, c, quarter * 64]),
         };
-        bed.tables.subnets.insert(key, Subnet { node });
+        bed.tables.subnets.insert(
+            key,
+            Subnet {
+                node,
+                ..Subnet::default()
+            },
+        );
     }
     bed.sync();
 }

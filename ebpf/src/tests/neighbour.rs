@@ -33,7 +33,13 @@ fn bed() -> Bed {
         vni: VNI,
         addr: Ipv6Addr::new(0xfd00, 7, 0, 1, 0, 0, 0, 0).octets(),
     };
-    bed.tables.subnets.insert(away, Subnet { node: 2 });
+    bed.tables.subnets.insert(
+        away,
+        Subnet {
+            node: 2,
+            ..Subnet::default()
+        },
+    );
     bed.sync();
     bed
 }

@@ -49,7 +49,7 @@ fn equal_addresses_in_two_networks_never_meet() {
         ifindex: 412,
         port: 33,
         mac: [2; 6],
-        pad: [0; 2],
+        flags: 0,
     };
     bed.tables.endpoints.insert(
         EndpointKey {

@@ -179,6 +179,7 @@ pub(super) fn tables(own: u32, ifindex: u32) -> Tables {
         flags: 0,
         mac: mac(own),
         pad: [0; 2],
+        own: [[0; 16]; 2],
     };
     t.ports.insert(ifindex, port);
     let endpoint = Endpoint {
@@ -186,7 +187,7 @@ pub(super) fn tables(own: u32, ifindex: u32) -> Tables {
         ifindex,
         port: 1,
         mac: mac(own),
-        pad: [0; 2],
+        flags: 0,
     };
     let key = EndpointKey {
         vni: VNI,
@@ -207,7 +208,13 @@ pub(super) fn tables(own: u32, ifindex: u32) -> Tables {
             vni: VNI,
             addr: mapped([10, 10, id as u8, 0]),
         };
-        t.subnets.insert(key, Subnet { node: id });
+        t.subnets.insert(
+            key,
+            Subnet {
+                node: id,
+                ..Subnet::default()
+            },
+        );
         let node = weft_ebpf_abi::Node {
             vtep: addr(vtep(id)),
             ..weft_ebpf_abi::Node::default()
