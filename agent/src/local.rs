@@ -72,6 +72,8 @@ impl Default for LocalState {
 pub struct LocalGateway {
     /// Its number: names of devices and transit addresses follow from it.
     pub index: u16,
+    /// The network's number: another one of its name is another network.
+    pub vni: Vni,
     /// The datapath's end.
     pub port: PortId,
 }

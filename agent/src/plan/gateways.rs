@@ -8,7 +8,7 @@ use weft_overlay::documents::{Egress, NetworkSpec};
 use weft_overlay::gateway::{GATEWAYS_MAX, Gateway};
 use weft_overlay::mtu::network_mtu;
 use weft_overlay::publish::Publish;
-use weft_overlay::{ContainerRef, NetworkRef, NodeName};
+use weft_overlay::{ContainerRef, NetworkRef, NodeName, Vni};
 
 use crate::local::{LocalGateway, LocalInterface, LocalState};
 use crate::mirror::State;
@@ -85,15 +85,15 @@ pub fn gateway(
     }
 }
 
-/// Gives a network its number and port; `None` when all are taken.
-pub fn number(local: &mut LocalState, network: &NetworkRef) -> Option<LocalGateway> {
+/// Gives a network's gateway its number and port; `None` when all are taken.
+pub fn number(local: &mut LocalState, network: &NetworkRef, vni: Vni) -> Option<LocalGateway> {
     if let Some(has) = local.gateways.get(network) {
         return Some(*has);
     }
     let taken: BTreeSet<u16> = local.gateways.values().map(|g| g.index).collect();
     let index = (0..GATEWAYS_MAX).find(|index| !taken.contains(index))?;
     let port = local.take_port()?;
-    let one = LocalGateway { index, port };
+    let one = LocalGateway { index, vni, port };
     local.gateways.insert(network.clone(), one);
     Some(one)
 }
@@ -102,7 +102,7 @@ pub fn number(local: &mut LocalState, network: &NetworkRef) -> Option<LocalGatew
 mod tests {
     use super::*;
     use crate::local::LocalContainer;
-    use weft_overlay::{Mac, PortId, Vni};
+    use weft_overlay::{Mac, PortId};
 
     fn state(egress: &str, running: bool) -> State {
         let mut s = State::default();
@@ -175,11 +175,12 @@ mod tests {
     fn numbers_are_given_once_and_again_when_they_are_free() {
         let mut local = LocalState::default();
         let [a, b]: [NetworkRef; 2] = ["red/a", "red/b"].map(|n| n.parse().unwrap());
-        let first = number(&mut local, &a).unwrap();
-        assert_eq!(number(&mut local, &a).unwrap(), first);
-        assert_eq!(number(&mut local, &b).unwrap().index, 1);
+        let vni = Vni::new(1).unwrap();
+        let first = number(&mut local, &a, vni).unwrap();
+        assert_eq!(number(&mut local, &a, vni).unwrap(), first);
+        assert_eq!(number(&mut local, &b, vni).unwrap().index, 1);
         local.gateways.remove(&a);
-        let again = number(&mut local, &"red/c".parse().unwrap()).unwrap();
+        let again = number(&mut local, &"red/c".parse().unwrap(), vni).unwrap();
         assert_eq!(again.index, 0);
         assert_ne!(again.port, first.port, "ports are never given twice");
     }

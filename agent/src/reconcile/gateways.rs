@@ -20,6 +20,7 @@ use weft_overlay::publish::Publish;
 use weft_overlay::{ContainerRef, NetworkRef, PortId};
 
 use super::Reconciler;
+use crate::local::LocalGateway;
 use crate::mirror::State;
 use crate::node::chain_of;
 use crate::plan::gateways::{gateway as planned, number, published, wanted};
@@ -62,10 +63,17 @@ impl Reconciler {
             let Some(doc) = state.networks.get(network) else {
                 continue;
             };
+            let vni = doc.value.vni;
             let known = self.file.get().gateways.get(network).copied();
-            let one = match known {
+            if let Some(old) = known.filter(|one| one.vni != vni) {
+                // The network was made anew: nothing of the old one's stays.
+                if !self.forget_gateway(network, old).await {
+                    continue;
+                }
+            }
+            let one = match known.filter(|one| one.vni == vni) {
                 Some(one) => one,
-                None => match self.remember(|local| number(local, network)) {
+                None => match self.remember(|local| number(local, network, vni)) {
                     Some(Some(one)) => one,
                     Some(None) => {
                         self.problem(format!("gateway of network {network}"), "all are taken");
@@ -237,16 +245,21 @@ impl Reconciler {
         let gone = gone.filter(|(network, _)| !all.contains_key(network));
         let gone: Vec<_> = gone.map(|(network, one)| (network.clone(), *one)).collect();
         for (network, one) in gone {
-            match self.drop_gateway(one.index).await {
-                Ok(()) => {
-                    self.gateways.made.remove(&network);
-                    self.attached.remove(&one.port);
-                    self.remember(|local| local.gateways.remove(&network));
-                    self.again = true;
-                }
-                Err(cause) => self.problem(format!("gateway of network {network}"), cause),
-            }
+            self.forget_gateway(&network, one).await;
         }
+    }
+
+    /// Takes a gateway away, and its number; whether that is done.
+    async fn forget_gateway(&mut self, network: &NetworkRef, one: LocalGateway) -> bool {
+        if let Err(cause) = self.drop_gateway(one.index).await {
+            self.problem(format!("gateway of network {network}"), cause);
+            return false;
+        }
+        self.gateways.made.remove(network);
+        self.attached.remove(&one.port);
+        self.again = true;
+        self.remember(|local| local.gateways.remove(network))
+            .is_some()
     }
 
     async fn drop_gateway(&mut self, index: u16) -> Result<(), String> {
