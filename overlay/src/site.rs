@@ -12,6 +12,54 @@ use crate::ids::Vni;
 use crate::names::{ContainerRef, InterfaceName, NetworkRef, NodeName};
 use crate::publish::Publish;
 
+/// What is asked of a tenant; what is not said stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tenant {
+    /// Labels that it gets; an empty value takes one away.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: Labels,
+    /// How many networks it may have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_networks: Option<Limit>,
+    /// How many endpoints its containers may ask for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_endpoints: Option<Limit>,
+}
+
+/// How many of something there may be: a number, or `none` for as many as one likes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Limit {
+    /// No more than these.
+    AtMost(u32),
+    /// Any number.
+    None,
+}
+
+impl Limit {
+    /// The number, if there is one.
+    pub fn number(self) -> Option<u32> {
+        match self {
+            Limit::AtMost(number) => Some(number),
+            Limit::None => None,
+        }
+    }
+}
+
+impl std::str::FromStr for Limit {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Limit, String> {
+        match text {
+            "none" => Ok(Limit::None),
+            _ => {
+                let number = text.parse().map(Limit::AtMost);
+                number.map_err(|_| format!("{text:?} is neither a number nor `none`"))
+            }
+        }
+    }
+}
+
 /// A `[[network]]` table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

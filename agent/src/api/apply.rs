@@ -103,7 +103,7 @@ fn plan(state: &State, object: &proto::Object) -> Result<Planned, Refusal> {
         "tenant" => {
             let bad = |e| Refusal::invalid(&subject, e, "write a name like red");
             let name = object.name.parse().map_err(bad)?;
-            let wanted = serde_json::from_str(&object.json).map_err(unreadable)?;
+            let wanted: site::Tenant = serde_json::from_str(&object.json).map_err(unreadable)?;
             desired::tenant(state, &name, &wanted)
         }
         "network" => {

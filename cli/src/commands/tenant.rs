@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 use weft_agent::overlay::TenantName;
-use weft_agent::overlay::documents::TenantSpec;
+use weft_agent::overlay::site::{self, Limit};
 use weft_agent::proto::RemoveRequest;
 
 use super::apply::{object, print_changes, print_removed};
@@ -18,13 +18,13 @@ pub enum Tenant {
     Create {
         /// Its name.
         name: TenantName,
-        /// How many networks it may have.
+        /// How many networks it may have: a number, or `none` for as many as it likes.
         #[arg(long)]
-        max_networks: Option<u32>,
-        /// How many endpoints its containers may ask for.
+        max_networks: Option<Limit>,
+        /// How many endpoints its containers may ask for: the same.
         #[arg(long)]
-        max_endpoints: Option<u32>,
-        /// KEY=VALUE; may be repeated.
+        max_endpoints: Option<Limit>,
+        /// KEY=VALUE, or KEY= to take the label away; may be repeated.
         #[arg(long = "label", value_parser = label)]
         labels: Vec<(String, String)>,
     },
@@ -52,7 +52,7 @@ pub fn run(host: &str, json: bool, tenant: Tenant) -> Done {
                 max_endpoints,
                 labels,
             } => {
-                let spec = TenantSpec {
+                let spec = site::Tenant {
                     labels: labels.into_iter().collect(),
                     max_networks,
                     max_endpoints,

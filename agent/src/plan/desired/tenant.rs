@@ -5,25 +5,32 @@
 use weft_overlay::TenantName;
 use weft_overlay::documents::TenantSpec;
 use weft_overlay::keys::Key;
+use weft_overlay::site;
 
 use super::{Action, Planned, Refusal, Write};
 use crate::mirror::State;
 
 /// Plans an apply of a tenant; what is not said stays as it is.
-pub fn tenant(state: &State, name: &TenantName, wanted: &TenantSpec) -> Result<Planned, Refusal> {
+pub fn tenant(state: &State, name: &TenantName, asked: &site::Tenant) -> Result<Planned, Refusal> {
     let subject = format!("tenant {name}");
     let key = Key::Tenant(name.clone());
     if state.is_unreadable(&key) {
         return Err(Refusal::unreadable(subject));
     }
     let present = state.tenants.get(name);
-    let mut wanted = wanted.clone();
-    if let Some(doc) = present {
-        if wanted.labels.is_empty() {
-            wanted.labels.clone_from(&doc.value.labels);
+    let mut wanted = present.map_or_else(TenantSpec::default, |doc| doc.value.clone());
+    for (key, value) in &asked.labels {
+        if value.is_empty() {
+            wanted.labels.remove(key);
+        } else {
+            wanted.labels.insert(key.clone(), value.clone());
         }
-        wanted.max_networks = wanted.max_networks.or(doc.value.max_networks);
-        wanted.max_endpoints = wanted.max_endpoints.or(doc.value.max_endpoints);
+    }
+    if let Some(limit) = asked.max_networks {
+        wanted.max_networks = limit.number();
+    }
+    if let Some(limit) = asked.max_endpoints {
+        wanted.max_endpoints = limit.number();
     }
     let detail = quotas(&wanted);
     if present.is_some_and(|doc| doc.value == wanted) {
@@ -88,8 +95,9 @@ fn room(
     };
     if has + more > limit as usize {
         let cause = format!("has {has} of at most {limit} {what}, and {more} more are asked for");
-        let help =
-            format!("remove some, or let it have more: `weft tenant create {name} --max-{what} N`");
+        let help = format!(
+            "remove some, or let it have more: `weft tenant create {name} --max-{what} N`, or `none`"
+        );
         return Err(Refusal::state(format!("tenant {name}"), cause, help));
     }
     write.put(&Key::Tenant(name.clone()), &doc.value, Some(doc.revision));
@@ -100,6 +108,7 @@ fn room(
 mod tests {
     use super::*;
     use crate::plan::desired::{RefusalKind, network};
+    use weft_overlay::site::Limit;
 
     fn state(max: u32) -> State {
         let mut state = State::default();
@@ -129,11 +138,11 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_is_made_and_its_limits_change() {
+    fn a_tenant_is_made_and_its_limits_change_and_go() {
         let name = "red".parse().unwrap();
-        let spec = TenantSpec {
-            max_endpoints: Some(5),
-            ..TenantSpec::default()
+        let spec = site::Tenant {
+            max_endpoints: Some(Limit::AtMost(5)),
+            ..site::Tenant::default()
         };
         let made = tenant(&State::default(), &name, &spec).unwrap();
         assert_eq!(
@@ -144,13 +153,27 @@ mod tests {
             tenant(&state(1), &name, &spec).unwrap().action,
             Action::Update
         );
-        let same = TenantSpec {
-            max_networks: Some(1),
-            ..TenantSpec::default()
+        let same = site::Tenant {
+            max_networks: Some(Limit::AtMost(1)),
+            ..site::Tenant::default()
         };
         assert_eq!(
             tenant(&state(1), &name, &same).unwrap().action,
             Action::Unchanged
         );
+        let label = |value: &str| site::Tenant {
+            labels: [("team".to_owned(), value.to_owned())].into(),
+            max_networks: Some(Limit::None),
+            max_endpoints: None,
+        };
+        let mut changed = state(1);
+        for (asked, labels) in [(label("a"), 1), (label(""), 0)] {
+            let planned = tenant(&changed, &name, &asked).unwrap();
+            assert_eq!(planned.action, Action::Update);
+            assert_eq!(planned.detail, "");
+            planned.write.preview(&mut changed);
+            let spec = &changed.tenants[&name].value;
+            assert_eq!((spec.labels.len(), spec.max_networks), (labels, None));
+        }
     }
 }
