@@ -13,12 +13,10 @@
 //!   of its own; nothing here needs it, since `bpf_skb_load_bytes` reads what is not linear.
 //! - 620 and 555 since headers are copied to room on the stack that is not cleared first, and addresses are compared and
 //!   copied by words: each array of zeros was a call that went byte by byte, eight of them a packet.
-//!
-//! - some 60 ns less of from_container since the port names its endpoint's addresses and a subnet says where its node is and
+//! - 560 of from_container (in another run) since the port names its endpoint's addresses and a subnet says where its node is and
 //!   which of its addresses are elsewhere: three look-ups of seven are gone, and two of three in large tables. With 100,000
-//!   subnets and as many moved endpoints instead of one, random destinations (`cargo xtask bench overlay`, `bpf_added`): 560
-//!   more than with one, 1,000 before. What remains is one look-up in a cold table: a bucket and an entry, each a miss of
-//!   the caches and of the page tables' cache, for the buckets lie in pages of 4 KiB.
+//!   subnets and as many moved endpoints instead of one, random destinations (`cargo xtask bench overlay`, `bpf_added`): 390
+//!   more than with one, 1,000 before. What remains is one look-up in a cold table: its bucket and its entry.
 //!
 //! What is left of a stream's retransmissions is no loss: with sender and receiver on a processor each, a stream sends
 //! from both, and one's packets overtake the other's in the queues per processor (host end, underlay, GRO cell); DSACK tells
