@@ -152,15 +152,24 @@ pub struct Traces {
     pub processes: BTreeSet<String>,
 }
 
+/// Where the datapath's own tests, which may run meanwhile, have their pins and namespaces; no lab has anything there.
+const OF_OTHER_TESTS: [&str; 2] = ["/sys/fs/bpf/weft-test", "/run/netns/weft-"];
+
 impl Traces {
     /// Everything of the machine that a lab of this name could have made.
     pub fn now(lab: &str) -> Traces {
         let mounts = fs::read_to_string("/proc/self/mounts").expect("/proc/self/mounts");
         Traces {
             links: names("/sys/class/net"),
-            mounts: mounts.lines().map(str::to_owned).collect(),
+            mounts: mounts
+                .lines()
+                .filter(|line| !line.contains(OF_OTHER_TESTS[1]))
+                .map(str::to_owned)
+                .collect(),
             cgroups: below(Path::new("/sys/fs/cgroup"), &|path| named(path, lab)),
-            pins: below(Path::new("/sys/fs/bpf"), &|_| true),
+            pins: below(Path::new("/sys/fs/bpf"), &|path| {
+                !path.starts_with(OF_OTHER_TESTS[0])
+            }),
             files: below(Path::new("/var/lib/weft"), &|path| named(path, lab)),
             processes: processes()
                 .into_iter()
