@@ -1,7 +1,7 @@
 //! The one API of a node: gRPC on a unix socket for its people, on TCP for other agents.
 //!
 //! - `fault`: errors as statuses. - `shared`: what requests can reach. - `apply`, `list`, `stats`,
-//!   `exec`: the calls. - `trace`, `tracer`, `resolve`, `observe`: packets. - `peers`: other agents.
+//!   `exec`: the calls. - `trace`, `tracer`, `resolve`, `observe`: packets. - `why`, `look`: what hinders a flow. - `peers`: other agents.
 //!
 //! Never: changes the node itself; it writes documents, and the reconciler follows them.
 
@@ -9,6 +9,7 @@ mod apply;
 mod exec;
 mod fault;
 mod list;
+mod look;
 mod observe;
 mod peers;
 mod resolve;
@@ -16,6 +17,7 @@ mod shared;
 mod stats;
 mod trace;
 mod tracer;
+mod why;
 
 use std::fs::{DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -149,6 +151,16 @@ impl Agent for Service {
     async fn trace(&self, request: Request<proto::TraceRequest>) -> Answer<Self::TraceStream> {
         Ok(Response::new(
             trace::trace(self.shared.clone(), request.into_inner()).await?,
+        ))
+    }
+    async fn why(&self, request: Request<proto::WhyRequest>) -> Answer<proto::WhyReply> {
+        Ok(Response::new(
+            why::why(&self.shared, request.get_ref()).await?,
+        ))
+    }
+    async fn look(&self, request: Request<proto::LookRequest>) -> Answer<proto::LookReply> {
+        Ok(Response::new(
+            look::look(&self.shared, request.get_ref()).await?,
         ))
     }
     async fn drops(&self, request: Request<proto::DropsRequest>) -> Answer<proto::DropsReply> {

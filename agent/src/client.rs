@@ -204,6 +204,16 @@ impl AgentClient {
         Ok(self.inner.trace(request).await?.into_inner())
     }
 
+    /// Why a flow does not arrive.
+    pub async fn why(&mut self, request: proto::WhyRequest) -> Reply<proto::WhyReply> {
+        Ok(self.inner.why(request).await?.into_inner())
+    }
+
+    /// What that node has for a flow.
+    pub async fn look(&mut self, request: proto::LookRequest) -> Reply<proto::LookReply> {
+        Ok(self.inner.look(request).await?.into_inner())
+    }
+
     /// Dropped packets by node and reason; `local`: of that node only.
     pub async fn drops(&mut self, local: bool) -> Reply<proto::DropsReply> {
         Ok(self

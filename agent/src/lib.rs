@@ -23,6 +23,7 @@ pub mod plan;
 mod reconcile;
 mod storage;
 pub mod trace;
+pub mod why;
 
 // What the binary needs of the parts that it runs; it names no other crate of the node.
 pub use weft_chain as chain;

@@ -148,7 +148,6 @@ fn commands_of_later_versions_are_unknown_not_stubs() {
         (&["node", "join", "192.0.2.1"] as &[&str], "join"),
         (&["image", "ls"], "image"),
         (&["chain", "rollback", "red/web-guard"], "rollback"),
-        (&["trace", "why", "red/a", "red/b"], "why"),
     ] {
         weft(line).refused(2, &["unrecognized subcommand", word]);
     }

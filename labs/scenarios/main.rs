@@ -38,3 +38,4 @@ mod steps;
 mod store_leader;
 mod topologies;
 mod virtual_nodes;
+mod why;

@@ -1,5 +1,7 @@
 //! `weft trace`: packets as the nodes' programs saw them.
 
+mod why;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -25,6 +27,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub enum Trace {
     /// Follow live packets between two ends through all nodes.
     Live(Live),
+    /// Say why a flow does not arrive: its intended way beside what is, and what becomes of a probe.
+    Why(why::Why),
     /// Draw the ladders of observations that `live --json` printed.
     #[command(hide = true)]
     Render {
@@ -57,6 +61,7 @@ pub struct Live {
 pub fn run(host: &str, json: bool, trace: Trace) -> Done {
     match trace {
         Trace::Live(live) => self::live(host, json, live),
+        Trace::Why(why) => self::why::run(host, json, why),
         Trace::Render { file } => {
             let mut observations = Vec::new();
             for line in read_file(&file)?
