@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use tonic::{Code, Status};
 use weft_ebpf::Tables;
 use weft_ebpf_abi as abi;
-use weft_overlay::EndpointRef;
-use weft_overlay::filter;
-use weft_overlay::link::{LinkInfo, Netlink};
+use weft_overlay::link::{ContainerNet, LinkInfo, Netlink, missing_inside};
+use weft_overlay::mtu::network_mtu;
+use weft_overlay::{ContainerRef, EndpointRef, filter, netns};
 
 use super::fault::fault;
 use super::resolve::traffic_of;
@@ -111,9 +111,40 @@ impl Facts<'_> {
             running: foreign || pid.is_some(),
             up: link.is_some_and(|link| link.up),
             program: index.is_some_and(|index| self.attached.contains(&index)),
+            lacks: self.lacks(pid, container, interface).await,
             entered: index.is_some_and(|index| self.entered(index, interface)),
             listens: pid.and_then(|pid| listens(pid, asked)),
         })
+    }
+
+    /// What its end in a container of weft's own lacks; nothing of one that cannot be asked.
+    async fn lacks(
+        &self,
+        pid: Option<u32>,
+        container: &ContainerRef,
+        interface: &LocalInterface,
+    ) -> Vec<String> {
+        let network = self.state.networks.get(&interface.network);
+        let netns = pid.and_then(|pid| netns::of_pid(pid).ok());
+        let (Some(network), Some(netns)) = (network, netns) else {
+            return Vec::new();
+        };
+        let local = self.shared.report.borrow().local.clone();
+        let interfaces = local.containers.get(container).map(|c| &c.interfaces);
+        let first = interfaces.and_then(|all| all.first());
+        let config = &self.shared.config;
+        let own = self.state.nodes.get(&config.name);
+        let underlay = own.and_then(|doc| doc.value.mtu).unwrap_or(u32::MAX);
+        let mtu = network_mtu(&network.value, underlay, config.advertise);
+        let net = ContainerNet::ordinary(
+            interface.interface.to_string(),
+            interface.mac,
+            u32::from(mtu),
+            interface.addresses.clone(),
+            &network.value,
+            first.is_some_and(|one| one.port == interface.port),
+        );
+        missing_inside(&netns, &[net]).await.unwrap_or_default()
     }
 
     fn entered(&self, index: u32, interface: &LocalInterface) -> bool {

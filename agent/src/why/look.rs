@@ -51,6 +51,8 @@ pub struct PortLook {
     pub program: bool,
     /// The tables have the port and its addresses.
     pub entered: bool,
+    /// What its end in the container lacks, in words (`route 0.0.0.0/0`).
+    pub lacks: Vec<String>,
     /// Somebody in the container listens at the flow's port; unknown where that cannot be seen.
     pub listens: Option<bool>,
 }
