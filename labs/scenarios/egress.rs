@@ -1,5 +1,5 @@
 //! Two tenants with equal addresses reach outside and are reached from there at the same time, by the same node. Outside
-//! is a host on the underlay's segment that is no node. Needs `ip`.
+//! is a host on the underlay's segment that is no node. Needs `ip` and `nft`.
 
 use std::process::Output;
 use std::time::{Duration, Instant};
@@ -204,6 +204,7 @@ fn equal_addresses_of_two_tenants_go_out_and_are_published_at_once() {
     for (what, probe) in probes {
         must_not(&what, &ask(&probe.wait_with_output().expect("it ends")));
     }
+    taken_over(&lab, &red);
     listens.kill().expect("it runs");
     listens.wait().expect("it ends");
 
@@ -287,6 +288,64 @@ fn machines_have_ways_out_and_published_ports() {
     lab.down();
 }
 
+/// What listens on a node stays the node's, whoever publishes its port and whoever translates to it, and nobody speaks to
+/// the tunnels' port.
+fn taken_over(lab: &Lab, red: &Inside) {
+    let publish = [
+        "--net",
+        "red/front",
+        "--node",
+        "n1",
+        "--publish",
+        "7000:tcp/80",
+    ];
+    let serve = ["host", "--", "/.weft", "function", "serve", "tcp/80"];
+    let run = |publish: &[&str]| {
+        let line = ["weft", "run", "red/thief"];
+        lab.exec("n1", &[&line[..], publish, &serve].concat())
+    };
+    let own = |what: &str| {
+        let by = answered(what, || from_outside(lab, "tcp/7000", OTHER));
+        assert!(by.starts_with("n1 "), "{what}: {by}");
+    };
+    let refused = run(&publish);
+    assert_eq!(refused.status.code(), Some(1), "{}", text(&refused));
+    own("after a container that wants its port");
+    lab.must("n1", &["weft", "rm", "red/thief"]);
+    // It runs already, and is given the port afterwards.
+    let ran = run(&publish[..4]);
+    assert!(ran.status.success(), "{}", text(&ran));
+    run(&publish);
+    let told = || {
+        let status = lab.must("n1", &["weft", "status"]);
+        status.contains("port 7000/tcp").then_some(())
+    };
+    wait_until("it is told", UP_WITHIN, told);
+    own("after a container that runs wants its port");
+    lab.must("n1", &["weft", "rm", "red/thief"]);
+
+    let rules = "nft add table ip mine; nft add chain ip mine pre '{ type nat hook prerouting priority -110 ; }'; \
+                 nft add rule ip mine pre tcp dport 7001 redirect to :7000; \
+                 nft add rule ip mine pre tcp dport 7002 dnat to 192.0.2.12:7946";
+    lab.must("n1", &["sh", "-ec", rules]);
+    for traffic in ["tcp/7001", "tcp/7002"] {
+        must_not(traffic, &from_inside(red, traffic, OUTSIDE[0]));
+    }
+    lab.must("n1", &["nft", "delete", "table", "ip", "mine"]);
+
+    let line = [
+        "ip", "netns", "exec", "out", "weft", "function", "serve", "udp/4789", "udp/4790",
+    ];
+    let mut tunnel = lab.spawn("n2", &line);
+    answered("another port", || from_inside(red, "udp/4790", OUTSIDE[0]));
+    must_not(
+        "the tunnels' port",
+        &from_inside(red, "udp/4789", OUTSIDE[0]),
+    );
+    tunnel.kill().expect("it runs");
+    tunnel.wait().expect("it ends");
+}
+
 /// A port is published once, and not in the place of somebody else's service.
 fn refusals(lab: &Lab) {
     let run = |name: &str, publish: &str, more: &[&str]| {
@@ -326,11 +385,11 @@ fn hand_made_damage(lab: &Lab) {
     let agent = lab.agent("n1").expect("it runs");
     let node = netns::of_pid(u32::try_from(agent).expect("a pid")).expect("its namespace");
     let damages: [(&str, &dyn Fn()); 3] = [
-        ("device wu0", &|| {
-            drop(lab.must("n1", &["ip", "link", "del", "wu0"]))
+        ("device weftu0", &|| {
+            drop(lab.must("n1", &["ip", "link", "del", "weftu0"]))
         }),
-        ("device wg1", &|| {
-            drop(lab.must("n1", &["ip", "link", "del", "wg1"]))
+        ("device wefti1", &|| {
+            drop(lab.must("n1", &["ip", "link", "del", "wefti1"]))
         }),
         ("route 0.0.0.0/0", &|| {
             let enter = "nsenter --net=/run/weft/gateways/0 ip route del default";
@@ -385,7 +444,7 @@ fn end(lab: &Lab, red: &Inside) {
     for container in ["red/web", "red/inner"] {
         lab.must("n1", &["weft", "rm", container]);
     }
-    let left = "ls /run/weft/gateways; ip -br link | grep -E '^w[gu]' ; grep gateways /proc/mounts; \
+    let left = "ls /run/weft/gateways; ip -br link | grep -E '^weft[iu][0-9]' ; grep gateways /proc/mounts; \
                 cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding";
     let mut seen = String::new();
     let gone = || {

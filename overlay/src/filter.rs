@@ -57,6 +57,10 @@ pub struct Chain {
 /// A point of a packet's way; priorities as nft(8) names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
+    /// Arrived, before flows are known ("raw").
+    RawArriving,
+    /// Begun here, before flows are known ("raw").
+    RawOwn,
     /// Arrived, before routing, flows known (priority "mangle").
     Arriving,
     /// For this namespace itself ("filter").
@@ -181,6 +185,8 @@ pub enum Act {
     Accept,
     /// It ends here.
     Drop,
+    /// It is of no flow, and none is remembered for it.
+    NoTrack,
     /// Its flow takes the source address of the device that it leaves by.
     Masquerade,
     /// Its flow takes this source address.

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! container -- datapath -- [ inner   gateway namespace   up ] -- node -- underlay
-//!                  wg<n>-'  10.10.0.1, fe80::1    169.254.64.2n+1  `-wu<n> 169.254.64.2n
+//!                  wefti<n>-'  10.10.0.1, fe80::1    169.254.64.2n+1  `-weftu<n> 169.254.64.2n
 //! ```
 //!
 //! What leaves is translated twice: to the gateway's transit address, and by the node to its own. What comes to a

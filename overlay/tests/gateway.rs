@@ -70,26 +70,33 @@ async fn the_nodes_rules_are_one_transaction_and_can_be_taken_away() {
         .chain(["fd00::1".parse().unwrap()])
         .collect();
     let first = filter::generation(&node).unwrap();
-    let made = configure(&node, &[gateway(0), gateway(1)], &nodes, [false, false]).unwrap();
+    let made = configure(
+        &node,
+        &[gateway(0), gateway(1)],
+        &nodes,
+        [false, false],
+        4789,
+    )
+    .unwrap();
     assert_eq!(made, first + 1, "one transaction");
     assert_eq!(sysctl::read(&node, "net/ipv4/ip_forward").unwrap(), "1");
     assert_eq!(
         sysctl::read(&node, "net/ipv6/conf/all/forwarding").unwrap(),
         "1"
     );
-    let gone = configure(&node, &[], &nodes, [false, false]).unwrap();
+    let gone = configure(&node, &[], &nodes, [false, false], 4789).unwrap();
     assert_eq!(gone, made + 1);
     assert_eq!(passes_on(&node), [false, false], "as before");
     filter::remove(&node, TABLE).unwrap();
     // Names and addresses follow from the number.
-    assert_eq!(up_name(3), "wu3");
+    assert_eq!(up_name(3), "weftu3");
     assert_eq!(transit4(3).1.to_string(), "169.254.64.7");
 }
 
 #[tokio::test]
 async fn a_firewall_that_lets_nothing_pass_is_seen() {
     let node = netns::create().unwrap();
-    configure(&node, &[gateway(0)], &BTreeSet::new(), [false, false]).unwrap();
+    configure(&node, &[gateway(0)], &BTreeSet::new(), [false, false], 4789).unwrap();
     let seen = || filter::closed_by_others(&node).unwrap();
     assert_eq!(seen(), Vec::<String>::new(), "its own are its own affair");
     let chain = |name, hook, drops| Chain {
@@ -116,7 +123,7 @@ async fn what_the_kernel_refuses_is_told_and_changes_nothing() {
     let node = netns::create().unwrap();
     let before = filter::generation(&node).unwrap();
     let mut table =
-        weft_overlay::gateway::node_rules(&[gateway(0)], &BTreeSet::new(), [true, true]);
+        weft_overlay::gateway::node_rules(&[gateway(0)], &BTreeSet::new(), [true, true], 4789);
     // A chain looks into a set that is not there.
     table.sets.clear();
     let error = filter::replace(&node, &table).unwrap_err();

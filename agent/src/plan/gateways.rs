@@ -22,8 +22,14 @@ pub struct Wanted {
     pub published: BTreeSet<(Publish, IpAddr)>,
 }
 
-/// The gateways that node `me` is to have.
-pub fn wanted(state: &State, local: &LocalState, me: &NodeName) -> BTreeMap<NetworkRef, Wanted> {
+/// The gateways that node `me` is to have. `held` says whether a port of the node is held for a container: what is not,
+/// is somebody else's.
+pub fn wanted(
+    state: &State,
+    local: &LocalState,
+    me: &NodeName,
+    held: impl Fn(&ContainerRef, &Publish) -> bool,
+) -> BTreeMap<NetworkRef, Wanted> {
     let mut all: BTreeMap<NetworkRef, Wanted> = BTreeMap::new();
     for (container, record) in &local.containers {
         let published = published(state, container, &record.uid, me);
@@ -33,7 +39,10 @@ pub fn wanted(state: &State, local: &LocalState, me: &NodeName) -> BTreeMap<Netw
                 continue;
             };
             let egress = network.egress == Egress::Nat;
-            let ports = if offers { published } else { &[] };
+            let ports: Vec<&Publish> = match offers {
+                true => published.iter().filter(|p| held(container, p)).collect(),
+                false => Vec::new(),
+            };
             offers = false;
             if !egress && ports.is_empty() {
                 continue;
@@ -148,27 +157,37 @@ mod tests {
         local
     }
 
+    fn all(_: &ContainerRef, _: &Publish) -> bool {
+        true
+    }
+
+    #[test]
+    fn a_port_that_is_not_held_for_it_is_not_offered() {
+        let me = "n1".parse().unwrap();
+        assert!(wanted(&state("none", true), &local(), &me, |_, _| false).is_empty());
+    }
+
     #[test]
     fn a_published_port_leads_to_the_first_interface_that_has_an_address() {
         let me = "n1".parse().unwrap();
-        let found = wanted(&state("none", true), &local(), &me);
+        let found = wanted(&state("none", true), &local(), &me, all);
         assert_eq!(found.len(), 1);
         let front = &found[&"red/front".parse().unwrap()];
         let port = ("8080:tcp/80".parse().unwrap(), "10.10.0.2".parse().unwrap());
         assert_eq!(front.published, BTreeSet::from([port]));
         assert!(!front.egress);
         // Stopped, elsewhere, or made anew: nobody answers there.
-        assert!(wanted(&state("none", false), &local(), &me).is_empty());
-        assert!(wanted(&state("none", true), &local(), &"n2".parse().unwrap()).is_empty());
+        assert!(wanted(&state("none", false), &local(), &me, all).is_empty());
+        assert!(wanted(&state("none", true), &local(), &"n2".parse().unwrap(), all).is_empty());
     }
 
     #[test]
     fn a_network_that_may_reach_outside_has_a_gateway_where_it_has_endpoints() {
         let me = "n1".parse().unwrap();
-        let found = wanted(&state("nat", false), &local(), &me);
+        let found = wanted(&state("nat", false), &local(), &me, all);
         assert_eq!(found.len(), 2);
         assert!(found.values().all(|w| w.egress && w.published.is_empty()));
-        assert!(wanted(&state("nat", true), &LocalState::default(), &me).is_empty());
+        assert!(wanted(&state("nat", true), &LocalState::default(), &me, all).is_empty());
     }
 
     #[test]

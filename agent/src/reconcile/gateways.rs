@@ -23,7 +23,7 @@ use super::Reconciler;
 use crate::local::LocalGateway;
 use crate::mirror::State;
 use crate::node::chain_of;
-use crate::plan::gateways::{gateway as planned, number, published, wanted};
+use crate::plan::gateways::{Wanted, gateway as planned, number, published, wanted};
 
 /// Gateways are looked into no more often.
 const INSPECT_EVERY: Duration = Duration::from_millis(900);
@@ -48,11 +48,11 @@ impl Reconciler {
         state: &State,
         links: &[LinkInfo],
     ) -> BTreeMap<NetworkRef, (PortId, u32)> {
-        let all = wanted(state, self.file.get(), &self.shared.config.name);
+        self.hold_published(state);
+        let all = self.wanted_gateways(state);
         if all.is_empty() && self.file.get().gateways.is_empty() {
             return BTreeMap::new();
         }
-        self.hold_published(state);
         let since = self.gateways.inspected;
         let inspect = since.is_none_or(|last| last.elapsed() >= INSPECT_EVERY);
         if inspect {
@@ -125,6 +125,15 @@ impl Reconciler {
         }
     }
 
+    fn wanted_gateways(&self, state: &State) -> BTreeMap<NetworkRef, Wanted> {
+        let held = |container: &ContainerRef, publish: &Publish| {
+            let key = (publish.transport, publish.outside.get());
+            let holder = self.gateways.held.get(&key);
+            holder.is_some_and(|(holder, _)| holder == container)
+        };
+        wanted(state, self.file.get(), &self.shared.config.name, held)
+    }
+
     /// Makes it if it is another than before or lacks something.
     async fn keep_gateway(
         &mut self,
@@ -186,7 +195,7 @@ impl Reconciler {
         if let Some((made, of, generation)) = &self.gateways.rules
             && *made == gateways
             && *of == nodes
-            && (!inspect || filter::generation(own)? == *generation)
+            && (!inspect || (filter::generation(own)? == *generation && gateway::passes_on(own)[0]))
         {
             return Ok(());
         }
@@ -202,7 +211,13 @@ impl Reconciler {
             }
         };
         let own = self.netlink.netns();
-        let generation = gateway::configure(own, &gateways, &nodes, passed_on)?;
+        let generation = gateway::configure(
+            own,
+            &gateways,
+            &nodes,
+            passed_on,
+            self.shared.config.vxlan_port,
+        )?;
         // What cannot be read is no reason to do without the rules.
         let closed = filter::closed_by_others(own);
         self.gateways.closed = closed.unwrap_or_default();
@@ -240,7 +255,7 @@ impl Reconciler {
         if self.file.get().gateways.is_empty() {
             return;
         }
-        let all = wanted(state, self.file.get(), &self.shared.config.name);
+        let all = self.wanted_gateways(state);
         let gone = self.file.get().gateways.iter();
         let gone = gone.filter(|(network, _)| !all.contains_key(network));
         let gone: Vec<_> = gone.map(|(network, one)| (network.clone(), *one)).collect();
@@ -324,22 +339,17 @@ impl Reconciler {
     }
 }
 
-/// Holds a port of all of this node's addresses, without listening there. What listens there already is an error; what
-/// ended there a moment ago is none.
+/// Holds a port of all of this node's addresses, without listening there. What is there already is an error, and what comes
+/// later meets one: the port is not to be shared.
 fn hold(transport: Transport, port: u16) -> Result<OwnedFd, Errno> {
     let kind = match transport {
         Transport::Tcp => SockType::Stream,
         Transport::Udp => SockType::Datagram,
     };
     let open = |family| socket(family, kind, SockFlag::SOCK_CLOEXEC, None);
-    let reuse = |held: &OwnedFd| match transport {
-        Transport::Tcp => setsockopt(held, sockopt::ReuseAddr, &true),
-        Transport::Udp => Ok(()),
-    };
     match open(AddressFamily::Inet6) {
         Ok(held) => {
             setsockopt(&held, sockopt::Ipv6V6Only, &false)?;
-            reuse(&held)?;
             let all = SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0);
             bind(held.as_raw_fd(), &SockaddrIn6::from(all))?;
             Ok(held)
@@ -347,7 +357,6 @@ fn hold(transport: Transport, port: u16) -> Result<OwnedFd, Errno> {
         // A kernel without IPv6.
         Err(Errno::EAFNOSUPPORT) => {
             let held = open(AddressFamily::Inet)?;
-            reuse(&held)?;
             let all = SocketAddrV4::new(std::net::Ipv4Addr::UNSPECIFIED, port);
             bind(held.as_raw_fd(), &SockaddrIn::from(all))?;
             Ok(held)

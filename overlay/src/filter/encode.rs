@@ -51,6 +51,8 @@ const NAME: usize = 16;
 /// Number, priority and type of a hook.
 pub(super) fn hook(hook: Hook) -> (InetHookNumber, i32, &'static str) {
     match hook {
+        Hook::RawArriving => (InetHookNumber::PreRouting, -300, "filter"),
+        Hook::RawOwn => (InetHookNumber::LocalOut, -300, "filter"),
         Hook::Arriving => (InetHookNumber::PreRouting, -150, "filter"),
         Hook::Own => (InetHookNumber::LocalIn, 0, "filter"),
         Hook::Passing => (InetHookNumber::Forward, 0, "filter"),
@@ -110,6 +112,7 @@ fn act(act: &Act, out: &mut Vec<Element>) {
     match act {
         Act::Accept => out.push(verdict(ACCEPT)),
         Act::Drop => out.push(verdict(DROP)),
+        Act::NoTrack => out.push(other("notrack", &[])),
         Act::Masquerade => out.push(other("masq", &[])),
         Act::SourceTo(to) => translate(0, *to, None, out),
         Act::DestinationTo(to) => translate(1, *to, None, out),

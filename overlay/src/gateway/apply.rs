@@ -12,7 +12,7 @@ use super::Gateway;
 use super::plan::{TABLE, gateway_rules, inner_name, node_rules, transit4, transit6, up_name};
 use crate::filter::{self, FilterError};
 use crate::ids::Mac;
-use crate::link::{DEFAULT4, DEFAULT6, LinkError, Netlink, Route, VethSpec, sysctl};
+use crate::link::{DEFAULT4, DEFAULT6, LinkError, LinkKind, Netlink, Route, VethSpec, sysctl};
 use crate::netns::{self, NetnsError};
 use crate::network::{GATEWAY6, gateway4};
 
@@ -233,8 +233,13 @@ pub async fn lacks(hold: &Hold, gateway: &Gateway) -> Result<Vec<String>, Gatewa
 /// # Errors
 /// What could not be taken away.
 pub async fn remove(netlink: &Netlink, pin: &Path, index: u16) -> Result<(), GatewayError> {
-    netlink.delete_link(&up_name(index)).await?;
-    netlink.delete_link(&inner_name(index)).await?;
+    for name in [up_name(index), inner_name(index)] {
+        // Another kind of device has only the name.
+        let link = netlink.link(&name).await?;
+        if link.is_some_and(|link| link.kind == LinkKind::Veth) {
+            netlink.delete_link(&name).await?;
+        }
+    }
     Ok(netns::unpin(pin)?)
 }
 
@@ -252,6 +257,7 @@ pub fn configure(
     gateways: &[Gateway],
     nodes: &BTreeSet<IpAddr>,
     passed_on: [bool; 2],
+    vxlan: u16,
 ) -> Result<u32, GatewayError> {
     let node = node.as_fd();
     if gateways.is_empty() {
@@ -262,7 +268,7 @@ pub fn configure(
         filter::remove(node, TABLE)?;
     } else {
         // The rules first: nothing passes that they do not allow.
-        filter::replace(node, &node_rules(gateways, nodes, passed_on))?;
+        filter::replace(node, &node_rules(gateways, nodes, passed_on, vxlan))?;
         sysctl::write(node, &[(FORWARDING[0].to_owned(), "1")])?;
         if gateways.iter().any(|g| g.cidr6.is_some()) {
             forward6(node)?;

@@ -12,9 +12,9 @@ use crate::network::{GATEWAY6, gateway4};
 /// The table's name, in the node's namespace and in each gateway's.
 pub const TABLE: &str = "weft";
 /// What the datapath's ends of gateways are called.
-pub const INNER_PREFIX: &str = "wg";
+pub const INNER_PREFIX: &str = "wefti";
 /// What the node's ends of gateways are called.
-pub const UP_PREFIX: &str = "wu";
+pub const UP_PREFIX: &str = "weftu";
 /// Transit addresses, a pair for each gateway; link-local (RFC 3927), so that nobody routes them. The well-known
 /// addresses of clouds lie above.
 pub const TRANSIT4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 64, 0), 18);
@@ -31,6 +31,7 @@ const LINK_LOCAL6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 
 const LOOPBACK4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
 const LOOPBACK6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128);
 const ICMP: u8 = 1;
+const UDP: u8 = 17;
 const ICMP6: u8 = 58;
 /// The sets of nodes' addresses.
 const NODES4: &str = "nodes4";
@@ -133,8 +134,13 @@ pub fn gateway_rules(gateway: &Gateway) -> Table {
 }
 
 /// The rules in the node's namespace, of all gateways. `nodes` are the addresses of all nodes; `passed_on`: whether this
-/// node passed on IPv4 and IPv6 before it had gateways: what it did not, it does not now.
-pub fn node_rules(gateways: &[Gateway], nodes: &BTreeSet<IpAddr>, passed_on: [bool; 2]) -> Table {
+/// node passed on IPv4 and IPv6 before it had gateways: what it did not, it does not now. `vxlan` is the tunnels' UDP port.
+pub fn node_rules(
+    gateways: &[Gateway],
+    nodes: &BTreeSet<IpAddr>,
+    passed_on: [bool; 2],
+    vxlan: u16,
+) -> Table {
     let from = || Test::InPrefix(UP_PREFIX);
     let to = || Test::OutPrefix(UP_PREFIX);
     let mut published = Vec::new();
@@ -170,13 +176,15 @@ pub fn node_rules(gateways: &[Gateway], nodes: &BTreeSet<IpAddr>, passed_on: [bo
         .map(|net| Rule::new([Test::Destination(net)], Act::Accept))
         .to_vec();
     own.extend(offered(&[]));
-    let mut passing = vec![
-        Rule::new([from(), to()], Act::Drop),
+    // Somebody else's translation may have led it elsewhere since it arrived.
+    let mut passing = vec![Rule::new([from(), to()], Act::Drop)];
+    passing.extend(closed(vxlan));
+    passing.extend([
         Rule::new([from()], Act::Accept),
         Rule::new([to(), Test::Known], Act::Accept),
         Rule::new([to(), Test::Translated], Act::Accept),
         Rule::new([to()], Act::Drop),
-    ];
+    ]);
     for (six, passed) in [false, true].into_iter().zip(passed_on) {
         if !passed {
             passing.push(Rule::new([Test::Ipv6(six)], Act::Drop));
@@ -191,7 +199,10 @@ pub fn node_rules(gateways: &[Gateway], nodes: &BTreeSet<IpAddr>, passed_on: [bo
         name: TABLE,
         sets: vec![set(NODES4, false), set(NODES6, true)],
         chains: vec![
-            chain("arriving", Hook::Arriving, guard()),
+            chain("untracked", Hook::RawArriving, untracked(vxlan)),
+            chain("untracked-own", Hook::RawOwn, untracked(vxlan)),
+            chain("arriving", Hook::Arriving, guard(vxlan)),
+            chain("own", Hook::Own, own_only(from)),
             chain("published", Hook::TranslateArriving, offered(&[])),
             chain("published-own", Hook::TranslateOwn, own),
             chain("passing", Hook::Passing, passing),
@@ -200,21 +211,49 @@ pub fn node_rules(gateways: &[Gateway], nodes: &BTreeSet<IpAddr>, passed_on: [bo
     }
 }
 
+/// The tunnels' datagrams are no flows: each has a source port of its inner flow's, and tenants could fill the node's table
+/// with them.
+fn untracked(vxlan: u16) -> Vec<Rule> {
+    let tunnel = [Test::Protocol(UDP), Test::Port(vxlan)];
+    vec![
+        Rule::new([Test::InPrefix(UP_PREFIX)], Act::Accept),
+        Rule::new(tunnel, Act::NoTrack),
+    ]
+}
+
 /// What comes out of a gateway never reaches a node, nor what only this node is to reach.
-fn guard() -> Vec<Rule> {
+fn guard(vxlan: u16) -> Vec<Rule> {
+    let from = || Test::InPrefix(UP_PREFIX);
+    let mut rules = vec![Rule::new([from(), Test::Invalid], Act::Drop)];
+    rules.extend(closed(vxlan));
+    rules.push(Rule::new([from(), Test::DestinationNotUnicast], Act::Drop));
+    rules
+}
+
+/// What of a gateway's packets passes whatever their destination, and where no others may go. Datagrams to the tunnels'
+/// port would be taken, anywhere, for those of this node.
+fn closed(vxlan: u16) -> Vec<Rule> {
     let from = || Test::InPrefix(UP_PREFIX);
     let member = |set, ipv6| Test::DestinationIn { set, ipv6 };
     let mut rules = vec![
-        Rule::new([from(), Test::Invalid], Act::Drop),
+        Rule::new([from(), Test::Protocol(UDP), Test::Port(vxlan)], Act::Drop),
         Rule::new([from(), Test::Reply], Act::Accept),
         Rule::new([from(), Test::Related], Act::Accept),
-        Rule::new([from(), Test::DestinationNotUnicast], Act::Drop),
         Rule::new([from(), member(NODES4, false)], Act::Drop),
         Rule::new([from(), member(NODES6, true)], Act::Drop),
     ];
-    let closed: [IpNet; 3] = [LINK_LOCAL4.into(), LINK_LOCAL6.into(), TRANSIT6.into()];
-    rules.extend(closed.map(|net| Rule::new([from(), Test::Destination(net)], Act::Drop)));
+    let nets: [IpNet; 3] = [LINK_LOCAL4.into(), LINK_LOCAL6.into(), TRANSIT6.into()];
+    rules.extend(nets.map(|net| Rule::new([from(), Test::Destination(net)], Act::Drop)));
     rules
+}
+
+/// A node's own services are for no gateway, whoever's translation led there.
+fn own_only(from: impl Fn() -> Test) -> Vec<Rule> {
+    vec![
+        Rule::new([from(), Test::Reply], Act::Accept),
+        Rule::new([from(), Test::Related], Act::Accept),
+        Rule::new([from()], Act::Drop),
+    ]
 }
 
 /// What leaves the gateways leaves the node as the node's own; and nodes come to a gateway as its own node, for no
@@ -267,7 +306,7 @@ mod tests {
     #[test]
     fn what_the_node_did_not_pass_on_before_it_does_not_pass_on_now() {
         let last = |passed_on| {
-            let table = node_rules(&[], &BTreeSet::new(), passed_on);
+            let table = node_rules(&[], &BTreeSet::new(), passed_on, 4789);
             let passing = table.chains.into_iter().find(|c| c.name == "passing");
             passing.unwrap().rules.pop().unwrap()
         };

@@ -212,7 +212,7 @@ fn nat(netns: &OwnedFd) -> Result<(), FilterError> {
     filter::replace(netns, &gateway_rules(&gateway))?;
     filter::replace(
         netns,
-        &node_rules(&[gateway], &BTreeSet::new(), [false, false]),
+        &node_rules(&[gateway], &BTreeSet::new(), [false, false], VXLAN_PORT),
     )
 }
 
