@@ -1,13 +1,15 @@
 //! What the programs counted, summed over CPUs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use aya::maps::{MapData, PerCpuArray, PerCpuHashMap};
-use weft_ebpf_abi::{DropReason, PortStats, TraceFilter};
+use aya::maps::{HashMap, MapData, MapError, PerCpuArray, PerCpuHashMap};
+use weft_ebpf_abi::{Arrival, DropKey, DropReason, PortStats, TraceFilter};
 
 use crate::datapath::{Datapath, map_error};
 use crate::error::Error;
 use crate::pods::P;
+
+const BY_NETWORK: &str = "network_drops";
 
 impl Datapath {
     /// Packets dropped, by reason; reasons that never occurred are left out.
@@ -29,6 +31,55 @@ impl Datapath {
             }
         }
         Ok(drops)
+    }
+
+    /// The same by network, as far as there was room to count so; under VNI 0 those of no network that was here.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn network_drops(&mut self) -> Result<BTreeMap<DropKey, u64>, Error> {
+        let map = self.by_network()?;
+        let entries = map.iter().map(|entry| {
+            let (key, slots) = entry?;
+            Ok((key.0, slots.iter().sum()))
+        });
+        let all: Result<BTreeMap<DropKey, u64>, MapError> = entries.collect();
+        all.map_err(map_error(BY_NETWORK, "reading"))
+    }
+
+    /// Forgets the drops of networks that are not in `networks`: their numbers become others'.
+    pub(crate) fn forget_drops(&mut self, networks: &BTreeSet<u32>) -> Result<(), Error> {
+        let mut map = self.by_network()?;
+        let keys: Result<Vec<_>, _> = map.keys().collect();
+        for key in keys.map_err(map_error(BY_NETWORK, "reading"))? {
+            if key.0.vni == 0 || networks.contains(&key.0.vni) {
+                continue;
+            }
+            match map.remove(&key) {
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(map_error(BY_NETWORK, "deleting")(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn by_network(&mut self) -> Result<PerCpuHashMap<&mut MapData, P<DropKey>, u64>, Error> {
+        PerCpuHashMap::try_from(self.map(BY_NETWORK)?).map_err(map_error(BY_NETWORK, "opening"))
+    }
+
+    /// How the probe of this number arrived here, or its answer; `None`: it did not, or too many came since.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn arrival(&mut self, number: u64) -> Result<Option<Arrival>, Error> {
+        let name = "arrivals";
+        let map: HashMap<&mut MapData, u64, P<Arrival>> =
+            HashMap::try_from(self.map(name)?).map_err(map_error(name, "opening"))?;
+        match map.get(&number, 0) {
+            Ok(arrival) => Ok(Some(arrival.0)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(map_error(name, "reading")(error)),
+        }
     }
 
     /// Counters of every port, by port id.

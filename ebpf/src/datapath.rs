@@ -46,7 +46,7 @@ pub struct Datapath {
 }
 
 /// Every map that is pinned.
-pub(crate) const MAPS: [&str; 20] = [
+pub(crate) const MAPS: [&str; 22] = [
     "config",
     "ports",
     "endpoints",
@@ -62,6 +62,8 @@ pub(crate) const MAPS: [&str; 20] = [
     "positions",
     "flows",
     "drops",
+    "network_drops",
+    "arrivals",
     "port_stats",
     "trace_filter",
     "events",

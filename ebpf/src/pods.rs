@@ -42,6 +42,8 @@ plain!(
     abi::TraceEvent,
     abi::TraceFilter,
     abi::Decision,
+    abi::DropKey,
+    abi::Arrival,
 );
 
 /// A plain struct for aya.

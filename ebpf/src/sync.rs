@@ -94,6 +94,7 @@ impl Datapath {
         in_order!(add);
         in_reverse!(delete);
         self.remove_ports(tables)?;
+        self.forget_drops(&tables.networks.keys().copied().collect())?;
         Ok(report)
     }
 

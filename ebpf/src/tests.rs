@@ -2,6 +2,7 @@
 
 mod bed;
 mod chain;
+mod drops;
 mod endpoint;
 mod fragments;
 mod gateway;
@@ -12,6 +13,7 @@ mod memory;
 mod model;
 mod neighbour;
 mod overlay;
+mod probe;
 mod renew;
 mod short_way;
 mod too_big;

@@ -10,6 +10,7 @@
 
 mod event;
 mod maps;
+mod probe;
 mod reason;
 mod steer;
 
@@ -17,6 +18,7 @@ pub use event::{
     TRACE_FILTER_PORT_ANY, TRACE_FILTER_PROTO_ANY, TraceEvent, TraceFilter, TracePoint,
 };
 pub use maps::*;
+pub use probe::*;
 pub use reason::DropReason;
 pub use steer::{
     GATEWAY_MAC, PORT_ID_MAX, PORT_PREFIX, STEER_ID_MAX, STEER_PREFIX, SteerFace, port_mac,
@@ -25,7 +27,7 @@ pub use steer::{
 
 /// Version of everything in this crate. The loader compares it with the pinned `config` map and makes new
 /// maps on a difference; it never reads maps of another version.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Maps an IPv4 address (network order bytes) into the 128-bit form used by all maps.
 pub const fn mapped(v4: [u8; 4]) -> [u8; 16] {

@@ -17,6 +17,8 @@
 //! | `positions` | hash | steering block `u32` | [`Position`] | chain compiler |
 //! | `flows` | hash of LRU hashes | port id `u32`, then [`FlowKey`] | [`Flow`] | agent makes one a port, programs fill it |
 //! | `drops` | per-CPU array | reason `u32` | `u64` packets | programs |
+//! | `network_drops` | per-CPU hash | [`DropKey`] | `u64` packets | programs, for networks that are here |
+//! | `arrivals` | LRU hash | probe's number `u64` | [`Arrival`](crate::Arrival) | programs |
 //! | `port_stats` | per-CPU hash | port id `u32` | [`PortStats`] | agent makes one a port, programs count |
 //! | `trace_filter` | array[1] | 0 | [`TraceFilter`](crate::TraceFilter) | agent |
 //! | `events_lost` | per-CPU array[1] | 0 | `u64` events | programs |
@@ -348,6 +350,16 @@ pub struct Flow {
     pub last_seen: u64,
 }
 
+/// What drops are counted by, beside their reason alone.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DropKey {
+    /// The network's VNI; 0 = the packet was of no network that is here, or its sender unknown.
+    pub vni: u32,
+    /// A [`DropReason`](crate::DropReason) as a number.
+    pub reason: u32,
+}
+
 /// Counters of a port, from the container's point of view.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -400,5 +412,5 @@ assert_sizes! {
     NodeConfig = 32, Port = 52, EndpointKey = 20, Endpoint = 20, Network = 64, SubnetKey = 20,
     Subnet = 32, Node = 24, VtepKey = 16, ClassKey = 20, ClassCidrKey = 20, PairKey = 12, Rule = 16,
     Rules = 260, Stage = 16, SlotKey = 8, Position = 32, FlowKey = 44, Flow = 16, PortStats = 48,
-    Decision = 20,
+    Decision = 20, DropKey = 8,
 }

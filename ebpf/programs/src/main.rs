@@ -30,6 +30,7 @@ mod flows;
 mod from_underlay;
 mod maps;
 mod packet;
+mod probe;
 mod report;
 mod resolve;
 mod select;
@@ -50,7 +51,7 @@ use packet::{ETH_P_ARP, ETH_P_IPV6, PROTO_ICMP6, Packet};
 use report::Skb;
 use weft_ebpf_abi::{
     DropReason, EndpointKey, GATEWAY_MAC, NETWORK_CHAINS, NETWORK_DSCP_UNIFORM,
-    NETWORK_TTL_UNIFORM, PORT_GATEWAY, PORT_HOP, Port, SteerFace, TracePoint,
+    NETWORK_TTL_UNIFORM, PORT_GATEWAY, PORT_HOP, PROBE_VNI, Port, SteerFace, TracePoint,
     VtepKey, port_of, steer_of,
 };
 
@@ -327,6 +328,9 @@ fn overlay(skb: Skb) -> i32 {
     };
     if !packet::ethernet(skb, p) {
         return report::drop(p, DropReason::Malformed as u32);
+    }
+    if p.vni == PROBE_VNI {
+        return probe::arrived(skb, p, known as u32);
     }
     let bad = packet::internet(skb, p);
     report::filter(skb, p);

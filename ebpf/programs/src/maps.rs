@@ -50,6 +50,11 @@ pub static POSITIONS: HashMap<u32, abi::Position, 65536, LAZY> = HashMap::new();
 pub static FLOWS: HashOfMaps<u32, PortFlows, 16384, LAZY> = HashOfMaps::new();
 #[btf_map(name = "drops")]
 pub static DROPS: PerCpuArray<u64, { abi::DropReason::SLOTS as usize }> = PerCpuArray::new();
+/// The drops of networks that are here, and under VNI 0 what is the node's own. What finds no room here is still in `drops`.
+#[btf_map(name = "network_drops")]
+pub static NETWORK_DROPS: PerCpuHashMap<abi::DropKey, u64, 16384, LAZY> = PerCpuHashMap::new();
+#[btf_map(name = "arrivals")]
+pub static ARRIVALS: LruHashMap<u64, abi::Arrival, { abi::ARRIVALS as usize }> = LruHashMap::new();
 #[btf_map(name = "port_stats")]
 pub static PORT_STATS: PerCpuHashMap<u32, abi::PortStats, 16384, LAZY> = PerCpuHashMap::new();
 #[btf_map(name = "trace_filter")]

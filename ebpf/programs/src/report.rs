@@ -1,7 +1,7 @@
 //! Telling what happened: counters, trace events, and the decision that tests read.
 
-use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_ktime_get_ns};
-use weft_ebpf_abi::{Decision, DropReason, TraceEvent, TraceFilter, TracePoint};
+use aya_ebpf::{bindings::{__sk_buff, BPF_NOEXIST}, helpers::generated::bpf_ktime_get_ns};
+use weft_ebpf_abi::{Decision, DropKey, DropReason, TraceEvent, TraceFilter, TracePoint};
 
 use crate::{
     maps,
@@ -122,6 +122,7 @@ pub fn drop(p: &Packet, reason: u32) -> i32 {
         // SAFETY: a per-CPU slot.
         unsafe { *count += 1 };
     }
+    by_network(p.vni, reason);
     if p.port != 0 {
         if let Some(stats) = maps::PORT_STATS.get_ptr_mut(p.port) {
             // SAFETY: a per-CPU slot.
@@ -131,6 +132,36 @@ pub fn drop(p: &Packet, reason: u32) -> i32 {
     emit(p, TracePoint::Drop, reason);
     decide(p, weft_ebpf_abi::ACTION_DROP, 0, reason);
     TC_DROP
+}
+
+/// Reasons that say that the packet is not known to be of the network that it names.
+const NOBODYS: u64 = 1 << DropReason::UnknownPort as u32
+    | 1 << DropReason::UnknownVtep as u32
+    | 1 << DropReason::UnknownVni as u32
+    | 1 << DropReason::TunnelKey as u32;
+
+/// Only networks that are here get a counter of their own, so nobody fills the map by naming others.
+#[inline(never)]
+fn by_network(vni: u32, reason: u32) -> u32 {
+    let reason = reason & (DropReason::SLOTS - 1);
+    let nobodys = NOBODYS >> reason & 1 != 0 || unsafe { maps::NETWORKS.get(vni) }.is_none();
+    let key = DropKey {
+        vni: if nobodys { 0 } else { vni },
+        reason,
+    };
+    if let Some(count) = maps::NETWORK_DROPS.get_ptr_mut(key) {
+        // SAFETY: a per-CPU slot.
+        unsafe { *count += 1 };
+        return 0;
+    }
+    // Another CPU may have made it meanwhile; then this one's slot is there and zero.
+    if maps::NETWORK_DROPS.insert(&key, &1, BPF_NOEXIST as u64).is_err() {
+        if let Some(count) = maps::NETWORK_DROPS.get_ptr_mut(key) {
+            // SAFETY: a per-CPU slot.
+            unsafe { *count += 1 };
+        }
+    }
+    0
 }
 
 /// Counts a packet of a port: sent by its container (`sent` = 1) or delivered to it.
