@@ -49,14 +49,23 @@ impl Backend {
         }
     }
 
-    /// How many times longer than on this machine's own processor things may take.
+    /// How many times longer than on a processor of its own things may take.
     pub(crate) fn patience(self) -> u32 {
         match self {
+            Backend::Netns if is_emulated() => 4,
             Backend::Netns => 1,
             // Without acceleration, a few nodes on few processors.
             Backend::Qemu => 4,
         }
     }
+}
+
+/// Whether QEMU carries out each instruction of this machine's processor itself: it names such ones so (QEMU,
+/// target/i386/tcg/tcg-cpu.c).
+fn is_emulated() -> bool {
+    let said = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    said.lines()
+        .any(|line| line.starts_with("model name") && line.contains("QEMU TCG"))
 }
 
 impl fmt::Display for Backend {

@@ -67,6 +67,26 @@ impl Cluster {
         run(&self.weft, &words)
     }
 
+    /// Runs a program on a node that says itself what it has to say; whether it ended well.
+    pub fn show(&self, node: &str, line: &[&str]) -> anyhow::Result<bool> {
+        let words = [&["lab", "exec", &self.name, node, "--"], line].concat();
+        let mut command = Command::new(&self.weft);
+        let status = command.args(words).status();
+        Ok(status
+            .with_context(|| format!("start {}", self.weft.display()))?
+            .success())
+    }
+
+    /// Puts a file of this machine onto a node.
+    pub fn copy(&self, file: &Path, node: &str, to: &str) -> anyhow::Result<()> {
+        let to = format!("{node}:{to}");
+        run(
+            &self.weft,
+            &["lab", "cp", &self.name, &file.to_string_lossy(), &to],
+        )?;
+        Ok(())
+    }
+
     /// Runs weft's client on a node's agent.
     pub fn ask(&self, node: &str, line: &[&str]) -> anyhow::Result<Output> {
         let socket = format!(

@@ -3,6 +3,7 @@
 //! - `lab`: links of a lab. `overlay`: from container to container. `runtime`: until a container answers. A further
 //!   benchmark is a module beside them.
 //! - `cluster`: a lab that is brought up for one. `traffic`: what is sent through it.
+//! - `machine`: the same inside a virtual machine.
 //! - `figures`: medians, intervals, goals. `row`: how they are printed.
 //!
 //! Never: asserts what a test asserts. It measures, prints, and fails when a goal is missed.
@@ -11,6 +12,7 @@
 mod cluster;
 mod figures;
 mod lab;
+mod machine;
 mod overlay;
 mod row;
 mod runtime;
@@ -34,6 +36,12 @@ struct Cli {
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
+    /// In a virtual machine of a lab, on the kernel that labs boot; of `overlay` what one processor can show.
+    #[arg(long)]
+    machine: bool,
+    /// Of `overlay` only what one processor can show: processor time of a packet, and round trips.
+    #[arg(long)]
+    one_processor: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -71,6 +79,13 @@ fn run(cli: &Cli) -> anyhow::Result<bool> {
     if !nix::unistd::geteuid().is_root() {
         bail!("a lab needs root: run `cargo xtask bench` as root");
     }
+    let is_overlay = matches!(cli.name, Name::Overlay);
+    if (cli.machine || cli.one_processor) && !is_overlay {
+        bail!("--machine and --one-processor go with `overlay` alone");
+    }
+    if cli.machine {
+        return machine::overlay(&weft()?, cli.quick, cli.json);
+    }
     let quick = match cli.name {
         Name::Lab | Name::Runtime => 0.5,
         // It has four times as many cases.
@@ -80,6 +95,7 @@ fn run(cli: &Cli) -> anyhow::Result<bool> {
     let effort = Effort { pairs, seconds };
     let rows = match cli.name {
         Name::Lab => lab::run(&weft()?, effort)?,
+        Name::Overlay if cli.one_processor => overlay::on_one_processor(&weft()?, effort)?,
         Name::Overlay => overlay::run(&weft()?, effort)?,
         Name::Runtime => runtime::run(&weft()?, if cli.quick { 20 } else { 200 })?,
     };

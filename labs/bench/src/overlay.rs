@@ -24,7 +24,7 @@ pub use site::{Family, address};
 
 /// Questions of a run: an answer takes some 10 us.
 const QUESTIONS: usize = 1000;
-/// Datagrams a second at which the processor's time is taken: a third of what the slowest way can on one processor.
+/// Datagrams a second at which the processor's time is taken, at most; else a third of what the slowest way can.
 const CALM: f64 = 50_000.0;
 /// What a stream must have of the bare wire.
 const OF_BARE: f64 = 0.95;
@@ -32,6 +32,11 @@ const OF_BARE: f64 = 0.95;
 type Ways = Vec<(&'static str, Path)>;
 /// What a case has of each way, in the order of the ways, run by run.
 type Runs<T> = Vec<Vec<T>>;
+/// What medians and tails of round trips are called, with the processor of either end.
+type Place = ([&'static str; 2], [usize; 2]);
+/// Both ends on one processor, and on two as well.
+const ONE: [Place; 1] = [(["rtt_p50", "rtt_p99"], [0, 0])];
+const BOTH: [Place; 2] = [ONE[0], (["rtt_p50_cpus", "rtt_p99_cpus"], [0, 1])];
 
 /// All cases.
 pub fn run(weft: &File, effort: Effort) -> anyhow::Result<Vec<Row>> {
@@ -53,6 +58,18 @@ pub fn run(weft: &File, effort: Effort) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
+/// What one processor can show.
+pub fn on_one_processor(weft: &File, effort: Effort) -> anyhow::Result<Vec<Row>> {
+    let site = Site::up(weft, Family::Four)?;
+    let case = Case {
+        case: "cross, one processor",
+        ways: site.cross(Family::Four)?,
+        effort,
+        goals: true,
+    };
+    case.one_processor()
+}
+
 /// Ways that are measured side by side.
 struct Case {
     case: &'static str,
@@ -63,12 +80,29 @@ struct Case {
 }
 
 impl Case {
+    /// What needs one processor only.
+    fn one_processor(&self) -> anyhow::Result<Vec<Row>> {
+        let mut rows = self.round_trips(&ONE)?;
+        rows.extend(self.cost()?);
+        Ok(rows)
+    }
+
+    /// Processor time of a packet at a rate that every way can do.
+    fn cost(&self) -> anyhow::Result<Vec<Row>> {
+        let seconds = self.effort.seconds;
+        let mut calm = CALM;
+        for (_, path) in &self.ways {
+            calm = calm.min(load::flood(path, 64, seconds)? / 3.0);
+        }
+        let cost = self.runs(|path| load::processor_time(path, 64, calm, seconds))?;
+        Ok(self.rows("cpu_per_packet", "us", &cost, Goal::AtMost(0.75)))
+    }
+
     /// Across nodes, everything that is promised.
     fn all(&self) -> anyhow::Result<Vec<Row>> {
         let seconds = self.effort.seconds;
-        let mut rows = self.round_trips()?;
-        let cost = self.runs(|path| load::processor_time(path, 64, CALM, seconds))?;
-        rows.extend(self.rows("cpu_per_packet", "us", &cost, Goal::AtMost(0.75)));
+        let mut rows = self.round_trips(&BOTH)?;
+        rows.extend(self.cost()?);
         let small = self.runs(|path| load::flood(path, 64, seconds))?;
         rows.extend(self.rows("udp_64", "pps", &small, Goal::AtLeast(1.4)));
         let full = self.runs(|path| load::flood(path, 1400, seconds))?;
@@ -86,7 +120,7 @@ impl Case {
     fn same(&self) -> anyhow::Result<Vec<Row>> {
         let seconds = self.effort.seconds;
         let mut rows = Vec::new();
-        for (metric, runs) in self.rtt()? {
+        for (metric, runs) in self.rtt(&BOTH)? {
             let least = metric.starts_with("rtt_p50").then_some(Goal::AtMost(1.0));
             rows.extend(self.rows(metric, "us", &runs, least));
         }
@@ -100,7 +134,7 @@ impl Case {
     /// What shows whether the other family goes another way.
     fn some(&self) -> anyhow::Result<Vec<Row>> {
         let seconds = self.effort.seconds;
-        let mut rows = self.round_trips()?;
+        let mut rows = self.round_trips(&BOTH)?;
         let small = self.runs(|path| load::flood(path, 64, seconds))?;
         rows.extend(self.rows("udp_64", "pps", &small, None));
         let rate = self.runs(|path| load::streams(path, 1, seconds))?;
@@ -110,9 +144,9 @@ impl Case {
 
     /// Round trips, and on one processor what the network has of them: what a way adds to the bare wire, beside what
     /// the kernel's adds.
-    fn round_trips(&self) -> anyhow::Result<Vec<Row>> {
+    fn round_trips(&self, places: &[Place]) -> anyhow::Result<Vec<Row>> {
         let mut rows = Vec::new();
-        for (metric, runs) in self.rtt()? {
+        for (metric, runs) in self.rtt(places)? {
             let least = (metric == "rtt_p50_cpus").then_some(Goal::AtMost(0.75));
             rows.extend(self.rows(metric, "us", &runs, least));
             if metric == "rtt_p50"
@@ -132,13 +166,10 @@ impl Case {
         Ok(rows)
     }
 
-    /// Medians and tails, on one processor and on two.
-    fn rtt(&self) -> anyhow::Result<Vec<(&'static str, Runs<f64>)>> {
+    /// Medians and tails with both ends at each of these places.
+    fn rtt(&self, places: &[Place]) -> anyhow::Result<Vec<(&'static str, Runs<f64>)>> {
         let mut found = Vec::new();
-        for (names, processors) in [
-            (["rtt_p50", "rtt_p99"], [0, 0]),
-            (["rtt_p50_cpus", "rtt_p99_cpus"], [0, 1]),
-        ] {
+        for &(names, processors) in places {
             let runs = self.runs(|path| questions(path, QUESTIONS, Some(processors)))?;
             for (metric, at) in names.into_iter().zip([0.5, 0.99]) {
                 let way = |runs: &Vec<Vec<f64>>| runs.iter().map(|run| part(run, at)).collect();
