@@ -1,7 +1,7 @@
 //! The one API of a node: gRPC on a unix socket for its people, on TCP for other agents.
 //!
 //! - `fault`: errors as statuses. - `shared`: what requests can reach. - `apply`, `list`, `stats`,
-//!   `exec`: the calls. - `trace`, `tracer`, `resolve`, `observe`: packets. - `why`, `look`: what hinders a flow. - `peers`: other agents.
+//!   `exec`: the calls. - `trace`, `tracer`, `resolve`, `observe`: packets. - `why`, `look`: what hinders a flow. - `underlay`: what lies between nodes. - `peers`: other agents.
 //!
 //! Never: changes the node itself; it writes documents, and the reconciler follows them.
 
@@ -17,6 +17,7 @@ mod shared;
 mod stats;
 mod trace;
 mod tracer;
+mod underlay;
 mod why;
 
 use std::fs::{DirBuilder, Permissions};
@@ -162,6 +163,23 @@ impl Agent for Service {
         Ok(Response::new(
             look::look(&self.shared, request.get_ref()).await?,
         ))
+    }
+    async fn underlay(
+        &self,
+        request: Request<proto::UnderlayRequest>,
+    ) -> Answer<proto::UnderlayReply> {
+        Ok(Response::new(
+            underlay::underlay(&self.shared, request.get_ref()).await?,
+        ))
+    }
+    async fn arrivals(
+        &self,
+        request: Request<proto::ArrivalsRequest>,
+    ) -> Answer<proto::ArrivalsReply> {
+        Ok(Response::new(underlay::arrivals(
+            &self.shared,
+            request.get_ref(),
+        )?))
     }
     async fn drops(&self, request: Request<proto::DropsRequest>) -> Answer<proto::DropsReply> {
         Ok(Response::new(

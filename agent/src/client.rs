@@ -214,6 +214,24 @@ impl AgentClient {
         Ok(self.inner.look(request).await?.into_inner())
     }
 
+    /// Whether tunnels pass between nodes; `local`: what that node finds of its own ways.
+    pub async fn underlay(&mut self, local: bool) -> Reply<proto::UnderlayReply> {
+        Ok(self
+            .inner
+            .underlay(proto::UnderlayRequest { local })
+            .await?
+            .into_inner())
+    }
+
+    /// Which of these probes arrived at that node, and its clock.
+    pub async fn arrivals(&mut self, numbers: Vec<u64>) -> Reply<proto::ArrivalsReply> {
+        Ok(self
+            .inner
+            .arrivals(proto::ArrivalsRequest { numbers })
+            .await?
+            .into_inner())
+    }
+
     /// Dropped packets by node and reason; `local`: of that node only.
     pub async fn drops(&mut self, local: bool) -> Reply<proto::DropsReply> {
         Ok(self

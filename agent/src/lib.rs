@@ -7,7 +7,8 @@
 //! - `reconcile`: applies the plans and observes again; the only writer of the node.
 //! - `api`: the gRPC service for the command line and for other agents; `client` is its other end.
 //! - `model`: what should happen to a packet, from documents alone; tests hold compiler and programs to it.
-//! - `trace`: joins observations of packets into ladders; pure.
+//! - `trace`: joins observations of packets into ladders; pure. - `underlay`: what nodes found of their ways to each other,
+//!   and what that means; pure. - `why`: what hinders a flow; pure.
 //!
 //! Never: detaches, deletes or renumbers anything because it lacks knowledge. A store that cannot be
 //! reached, or is not fully read yet, freezes the node as it is.
@@ -23,6 +24,7 @@ pub mod plan;
 mod reconcile;
 mod storage;
 pub mod trace;
+pub mod underlay;
 pub mod why;
 
 // What the binary needs of the parts that it runs; it names no other crate of the node.

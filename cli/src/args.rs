@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    apply, chain, container, drops, function, lab, network, node, store, tenant, trace,
+    apply, chain, container, doctor, drops, function, lab, network, node, store, tenant, trace,
 };
 
 /// Tenant networks, service chains and containers on Linux, with their own store.
@@ -84,8 +84,8 @@ pub enum Command {
     /// Built-in service functions, to be run in containers.
     #[command(subcommand)]
     Function(function::Function),
-    /// Check kernel, privileges and limits of this machine.
-    Doctor,
+    /// Check kernel, privileges and limits of this machine, or what lies between the nodes.
+    Doctor(doctor::Doctor),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.

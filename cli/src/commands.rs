@@ -46,7 +46,7 @@ pub fn run(cli: Cli) -> Done {
         Command::Drops(drops) => drops::run(host, json, drops),
         Command::Lab(lab) => lab::run(json, lab),
         Command::Function(function) => function::run(function),
-        Command::Doctor => doctor::run(json),
+        Command::Doctor(doctor) => doctor::run(host, json, &doctor),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "weft", &mut std::io::stdout());
             Ok(0)

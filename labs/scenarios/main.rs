@@ -13,6 +13,7 @@ mod bulk;
 mod churn;
 mod converge;
 mod crash;
+mod doctor_underlay;
 mod egress;
 mod etcdctl;
 mod faults;

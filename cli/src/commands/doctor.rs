@@ -1,8 +1,10 @@
 //! `weft doctor`: what this machine offers, and what to do about what it lacks. Nodes and labs ask it
-//! before they start.
+//! before they start. - `checks`: of the machine. - `underlay`: of what lies between nodes.
 
 mod checks;
+mod underlay;
 
+use clap::{Args, Subcommand};
 use serde_json::json;
 
 use checks::Check;
@@ -10,8 +12,30 @@ use checks::Check;
 use crate::fail::{Done, Failure};
 use crate::output;
 
-/// Runs it; exit code 1 when something required is missing.
-pub fn run(json: bool) -> Done {
+/// `weft doctor`
+#[derive(Debug, Args)]
+pub struct Doctor {
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+/// `weft doctor ...`
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Try the ways between all nodes: UDP of the tunnels both ways, packets of full size, clocks.
+    Underlay,
+}
+
+/// Runs it.
+pub fn run(host: &str, json: bool, doctor: &Doctor) -> Done {
+    match doctor.what {
+        Some(What::Underlay) => underlay::run(host, json),
+        None => machine(json),
+    }
+}
+
+/// This machine; exit code 1 when something required is missing.
+fn machine(json: bool) -> Done {
     let found = checks::all();
     let missing = found.iter().any(Check::blocks);
     if json {
