@@ -232,7 +232,7 @@ impl AgentClient {
             .into_inner())
     }
 
-    /// Dropped packets by node and reason; `local`: of that node only.
+    /// Dropped packets by node, network and reason; `local`: of that node only.
     pub async fn drops(&mut self, local: bool) -> Reply<proto::DropsReply> {
         Ok(self
             .inner

@@ -76,7 +76,7 @@ pub enum Command {
     /// Follow packets through the nodes.
     #[command(subcommand)]
     Trace(trace::Trace),
-    /// Dropped packets by node and reason.
+    /// Dropped packets by node, tenant, network and reason.
     Drops(drops::Drops),
     /// Whole clusters on this machine, from one file.
     #[command(subcommand)]

@@ -14,6 +14,7 @@ mod churn;
 mod converge;
 mod crash;
 mod doctor_underlay;
+mod drops;
 mod egress;
 mod etcdctl;
 mod faults;

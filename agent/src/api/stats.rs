@@ -1,6 +1,9 @@
-//! Drops by reason and counters of chains' hops: this node's own, and with those of all others.
+//! Drops by network and reason, and counters of chains' hops: this node's own, and with those of all others.
+
+use std::collections::BTreeMap;
 
 use tonic::{Code, Status};
+use weft_ebpf_abi::{DropKey, DropReason};
 
 use super::fault::fault;
 use super::peers::ask_all;
@@ -18,24 +21,21 @@ fn unreadable(error: weft_ebpf::Error) -> Status {
     )
 }
 
-/// Dropped packets by node and reason.
+/// Dropped packets by node, network and reason.
 pub async fn drops(shared: &Shared, request: &DropsRequest) -> Result<DropsReply, Status> {
-    let counts = shared
-        .parts()?
-        .datapath
-        .lock()
-        .drops()
-        .map_err(unreadable)?;
-    let node = shared.config.name.to_string();
-    let mut drops: Vec<DropCount> = counts
-        .into_iter()
-        .filter(|(_, packets)| *packets > 0)
-        .map(|(reason, packets)| DropCount {
-            node: node.clone(),
-            reason: reason.name().to_owned(),
-            packets,
-        })
-        .collect();
+    let (all, by_network) = {
+        let mut datapath = shared.parts()?.datapath.lock();
+        // In this order: what is dropped meanwhile must not look like that of a network that is gone.
+        let all = datapath.drops().map_err(unreadable)?;
+        (all, datapath.network_drops().map_err(unreadable)?)
+    };
+    let state = shared.mirror.state();
+    let named = |vni: u32| {
+        let mut networks = state.iter().flat_map(|state| &state.networks);
+        let found = networks.find(|(_, doc)| doc.value.vni.get() == vni);
+        found.map_or_else(|| format!("vni {vni}"), |(network, _)| network.to_string())
+    };
+    let mut drops = counted(shared.config.name.as_str(), &all, &by_network, named);
     let mut problems = Vec::new();
     if !request.local {
         let state = shared.known()?;
@@ -45,6 +45,44 @@ pub async fn drops(shared: &Shared, request: &DropsRequest) -> Result<DropsReply
         problems = silent;
     }
     Ok(DropsReply { drops, problems })
+}
+
+/// Rows that add up to all drops of a node: of its networks, of none, and of those that are gone.
+fn counted(
+    node: &str,
+    all: &BTreeMap<DropReason, u64>,
+    by_network: &BTreeMap<DropKey, u64>,
+    named: impl Fn(u32) -> String,
+) -> Vec<DropCount> {
+    let row = |of: &str, network: String, reason: DropReason, packets: u64| DropCount {
+        node: node.to_owned(),
+        reason: reason.name().to_owned(),
+        packets,
+        of: of.to_owned(),
+        network,
+    };
+    let mut rest = all.clone();
+    let mut rows = Vec::new();
+    for (key, packets) in by_network {
+        let Some(reason) = u8::try_from(key.reason)
+            .ok()
+            .and_then(DropReason::from_number)
+        else {
+            continue;
+        };
+        let rest = rest.entry(reason).or_default();
+        *rest = rest.saturating_sub(*packets);
+        rows.push(match key.vni {
+            0 => row("node", String::new(), reason, *packets),
+            vni => row("network", named(vni), reason, *packets),
+        });
+    }
+    let gone = rest
+        .into_iter()
+        .map(|(reason, packets)| row("gone", String::new(), reason, packets));
+    rows.extend(gone);
+    rows.retain(|row| row.packets > 0);
+    rows
 }
 
 /// Counters of hops, one row an instance's interface.
@@ -117,4 +155,49 @@ pub async fn chain_stats(
         problems = silent;
     }
     Ok(ChainStatsReply { hops, problems })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_add_up_to_all_drops_whoever_they_were_of() {
+        let key = |vni, reason| DropKey {
+            vni,
+            reason: reason as u32,
+        };
+        let all = BTreeMap::from([(DropReason::NoEndpoint, 10), (DropReason::UnknownVtep, 3)]);
+        let by_network = BTreeMap::from([
+            (key(0, DropReason::UnknownVtep), 3),
+            (key(5, DropReason::NoEndpoint), 6),
+            (key(6, DropReason::NoEndpoint), 1),
+            // Counted after the totals were read.
+            (key(6, DropReason::TooBig), 2),
+        ]);
+        let named = |vni| match vni {
+            5 => "red/front".to_owned(),
+            other => format!("vni {other}"),
+        };
+        let rows = counted("n1", &all, &by_network, named);
+        let rows: Vec<(&str, &str, &str, u64)> = rows
+            .iter()
+            .map(|r| {
+                (
+                    r.of.as_str(),
+                    r.network.as_str(),
+                    r.reason.as_str(),
+                    r.packets,
+                )
+            })
+            .collect();
+        let expected = [
+            ("node", "", "unknown_vtep", 3),
+            ("network", "red/front", "no_endpoint", 6),
+            ("network", "vni 6", "no_endpoint", 1),
+            ("network", "vni 6", "too_big", 2),
+            ("gone", "", "no_endpoint", 3),
+        ];
+        assert_eq!(rows, expected);
+    }
 }
