@@ -1,6 +1,6 @@
 //! Opening the datapath, in three steps whose order the types keep: `open`, `sync`, `activate`. Pinned maps of
 //! the same ABI are taken over with all they hold; beside maps of another ABI or shape a new generation is
-//! made. Either way interfaces keep the programs that they carry until `activate`, which asks for the report
+//! made, which shares what it can with that of the ABI before. Either way interfaces keep the programs that they carry until `activate`, which asks for the report
 //! of a sync, so nothing is ever forwarded by tables that were not filled. An interface without a program
 //! gets one at once: empty tables drop, no program lets everything pass.
 
@@ -17,6 +17,7 @@ use crate::bpffs;
 use crate::error::Error;
 use crate::generation::Generation;
 use crate::hook::Hook;
+use crate::migrate;
 use crate::pods::P;
 use crate::ports::make_flows;
 use crate::programs::Programs;
@@ -31,6 +32,39 @@ pub struct OpenConfig {
     pub node: abi::NodeConfig,
 }
 
+/// What a binary brings to the kernel.
+#[derive(Clone, Copy)]
+pub(crate) struct Build {
+    /// Programs, and how maps are defined.
+    pub(crate) object: &'static [u8],
+    /// Version of what is in the maps.
+    pub(crate) abi: u32,
+    /// Every map that is pinned.
+    pub(crate) maps: &'static [&'static str],
+}
+
+impl Build {
+    /// This binary's.
+    pub(crate) fn own() -> Build {
+        Build {
+            object: OBJECT,
+            abi: abi::ABI_VERSION,
+            maps: &MAPS,
+        }
+    }
+}
+
+/// What a datapath was opened with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// All maps of an earlier run.
+    TakenOver,
+    /// These maps of a run of the ABI before; the others are new.
+    Migrated(Vec<&'static str>),
+    /// New maps.
+    Anew,
+}
+
 /// The programs and maps of one node.
 pub struct Datapath {
     pub(crate) ebpf: Ebpf,
@@ -42,7 +76,8 @@ pub struct Datapath {
     pub(crate) generation: Generation,
     /// Whether the interfaces were brought to this binary's programs.
     pub(crate) active: bool,
-    taken_over: bool,
+    build: Build,
+    begun: Begun,
 }
 
 /// Every map that is pinned.
@@ -85,6 +120,14 @@ impl Datapath {
     /// # Errors
     /// As of [`Datapath::open`].
     pub fn open_at(config: &OpenConfig, hook: Hook) -> Result<Datapath, Error> {
+        Datapath::open_build(config, hook, Build::own())
+    }
+
+    pub(crate) fn open_build(
+        config: &OpenConfig,
+        hook: Hook,
+        build: Build,
+    ) -> Result<Datapath, Error> {
         bpffs::ensure(&config.bpf_dir)?;
         let links = config.bpf_dir.join("links");
         fs::create_dir_all(&links).map_err(|source| Error::Bpffs {
@@ -92,23 +135,19 @@ impl Datapath {
             action: "making the folder",
             source,
         })?;
-        let old = Generation::active(&config.bpf_dir);
-        let fitting = old.clone().filter(|old| fits(&old.maps()));
-        let taken_over = fitting.is_some();
-        let generation = match fitting {
-            Some(generation) => generation,
-            None => Generation::after(&config.bpf_dir, old.as_ref())?,
-        };
+        let object = aya_obj::Object::parse(build.object)
+            .map_err(|error| Error::Load(Box::new(aya::EbpfError::ParseError(error))))?;
+        let (generation, begun) = begin(config, &build, &object)?;
         generation.make()?;
-        make_flows(&generation.maps().join("flows"))?;
+        make_flows(&object, &generation.maps().join("flows"))?;
         let mut loader = EbpfLoader::new();
-        for name in MAPS {
+        for name in build.maps {
             loader.map_pin_path(name, generation.maps().join(name));
         }
         let mut ebpf = loader
-            .load(OBJECT)
+            .load(build.object)
             .map_err(|error| Error::Load(Box::new(error)))?;
-        let programs = Programs::load(&mut ebpf, &generation.programs())?;
+        let programs = Programs::load(&mut ebpf, build.object, &generation.programs())?;
         let mut datapath = Datapath {
             ebpf,
             dir: config.bpf_dir.clone(),
@@ -117,7 +156,8 @@ impl Datapath {
             attached: BTreeMap::new(),
             generation,
             active: false,
-            taken_over,
+            build,
+            begun,
         };
         datapath.set_node(config.node)?;
         Ok(datapath)
@@ -150,7 +190,7 @@ impl Datapath {
         let mut lost = Vec::new();
         self.generation.make()?;
         let maps = self.generation.maps();
-        for name in MAPS {
+        for &name in self.build.maps {
             let pin = maps.join(name);
             if pin.exists() {
                 continue;
@@ -176,9 +216,9 @@ impl Datapath {
         Ok(lost)
     }
 
-    /// Whether maps of an earlier run were taken over.
-    pub fn taken_over(&self) -> bool {
-        self.taken_over
+    /// What it was opened with.
+    pub fn begun(&self) -> &Begun {
+        &self.begun
     }
 
     /// Tells the programs of a changed node (another VTEP, another VXLAN device).
@@ -187,7 +227,7 @@ impl Datapath {
     /// The kernel refuses the write.
     pub fn set_node(&mut self, node: abi::NodeConfig) -> Result<(), Error> {
         let node = abi::NodeConfig {
-            abi: abi::ABI_VERSION,
+            abi: self.build.abi,
             ..node
         };
         let mut map: Array<_, P<abi::NodeConfig>> = self.array("config")?;
@@ -210,31 +250,50 @@ impl Datapath {
     }
 }
 
-/// Whether the pinned maps are of this ABI and are defined as the programs expect.
-fn fits(maps: &Path) -> bool {
-    let pinned = |name: &str| MapData::from_pin(maps.join(name));
-    let abi = pinned("config").ok().and_then(|data| {
-        let config: Array<MapData, P<abi::NodeConfig>> = Array::try_from(Map::Array(data)).ok()?;
-        config.get(&0, 0).ok().map(|config| config.0.abi)
-    });
-    let Ok(object) = aya_obj::Object::parse(OBJECT) else {
+/// The generation to go on with.
+fn begin(
+    config: &OpenConfig,
+    build: &Build,
+    object: &aya_obj::Object,
+) -> Result<(Generation, Begun), Error> {
+    let old = Generation::active(&config.bpf_dir);
+    let version = old.as_ref().and_then(|old| version(&old.maps()));
+    if let Some(old) = &old {
+        let mut maps = build.maps.iter();
+        let fits = |name: &str| same_shape(object, &old.maps(), name);
+        if version == Some(build.abi) && maps.all(|name| fits(name)) {
+            return Ok((old.clone(), Begun::TakenOver));
+        }
+    }
+    let new = Generation::after(&config.bpf_dir, old.as_ref())?;
+    let begun = match (&old, version) {
+        (Some(old), Some(version)) if version + 1 == build.abi => {
+            Begun::Migrated(migrate::share(build, object, &old.maps(), &new.maps())?)
+        }
+        _ => Begun::Anew,
+    };
+    Ok((new, begun))
+}
+
+/// The ABI of pinned maps.
+fn version(maps: &Path) -> Option<u32> {
+    let data = MapData::from_pin(maps.join("config")).ok()?;
+    let config: Array<MapData, P<abi::NodeConfig>> = Array::try_from(Map::Array(data)).ok()?;
+    config.get(&0, 0).ok().map(|config| config.0.abi)
+}
+
+/// Whether the pinned map of this name is defined as in the object.
+pub(crate) fn same_shape(object: &aya_obj::Object, maps: &Path, name: &str) -> bool {
+    let pinned = MapData::from_pin(maps.join(name)).and_then(|data| data.info());
+    let (Some(wanted), Ok(found)) = (object.maps.get(name), pinned) else {
         return false;
     };
-    abi == Some(abi::ABI_VERSION)
-        && MAPS.iter().all(|name| {
-            let (Some(wanted), Ok(found)) = (
-                object.maps.get(*name),
-                pinned(name).and_then(|data| data.info()),
-            ) else {
-                return false;
-            };
-            found
-                .map_type()
-                .is_ok_and(|kind| kind as u32 == wanted.map_type())
-                && found.key_size() == wanted.key_size()
-                && found.value_size() == wanted.value_size()
-                && found.max_entries() == wanted.max_entries()
-        })
+    found
+        .map_type()
+        .is_ok_and(|kind| kind as u32 == wanted.map_type())
+        && found.key_size() == wanted.key_size()
+        && found.value_size() == wanted.value_size()
+        && found.max_entries() == wanted.max_entries()
 }
 
 pub(crate) fn map_error(

@@ -1,7 +1,7 @@
 //! The datapath's keeper: loads the BPF programs, pins them, attaches them, fills their maps.
 //!
 //! - `datapath`: open, then sync, then activate; `generation`: maps of another ABI are made anew beside the
-//!   old ones.
+//!   old ones. - `migrate`: what those of the ABI before keep.
 //! - `programs`: the programs in the kernel, and whether an earlier run's are the same.
 //! - `attach`: programs onto interfaces; `hook`: by TCX links or clsact filters.
 //! - `tables`, `sync`: what the maps should hold, and making it so by difference.
@@ -25,6 +25,7 @@ mod generation;
 mod hook;
 #[cfg(any(test, feature = "test-util"))]
 mod judge;
+mod migrate;
 mod pods;
 mod ports;
 mod programs;
@@ -35,7 +36,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-pub use datapath::{Datapath, OpenConfig};
+pub use datapath::{Begun, Datapath, OpenConfig};
 pub use error::Error;
 pub use events::{EventReader, Events};
 pub use hook::Hook;

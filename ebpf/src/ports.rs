@@ -11,7 +11,6 @@ use weft_ebpf_abi::{
     FLOWS_PER_HOP, FLOWS_PER_PORT, Flow, FlowKey, NETWORK_CHAINS, PORT_HOP, Port, PortStats,
 };
 
-use crate::OBJECT;
 use crate::datapath::{Datapath, map_error};
 use crate::error::Error;
 use crate::pods::P;
@@ -115,7 +114,7 @@ fn remembering(tables: &Tables) -> BTreeMap<u32, u32> {
 /// Makes the map of memories, if nothing is pinned there yet. aya would make it with a pattern that has type
 /// information; Linux 6.1 then takes no memory without (`bpf_map_meta_equal` compares where a timer was looked
 /// for), and memories are made without.
-pub(crate) fn make_flows(pin: &Path) -> Result<(), Error> {
+pub(crate) fn make_flows(object: &aya_obj::Object, pin: &Path) -> Result<(), Error> {
     /// `BPF_MAP_CREATE` of `enum bpf_cmd`, include/uapi/linux/bpf.h.
     const MAP_CREATE: libc::c_long = 0;
     /// The fields of `union bpf_attr` for it.
@@ -137,10 +136,7 @@ pub(crate) fn make_flows(pin: &Path) -> Result<(), Error> {
         kind: "map",
         name: FLOWS,
     };
-    let object = aya_obj::Object::parse(OBJECT).ok();
-    let definition = object
-        .and_then(|mut o| o.maps.remove(FLOWS))
-        .ok_or(missing)?;
+    let definition = object.maps.get(FLOWS).ok_or(missing)?;
     let pattern = memory(FLOWS_PER_PORT).map_err(map_error(FLOWS, "making a port's"))?;
     let mut name = [0; 16];
     name[..FLOWS.len()].copy_from_slice(FLOWS.as_bytes());

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use aya::Ebpf;
 use aya::programs::{ProgramError, SchedClassifier};
 
-use crate::OBJECT;
 use crate::error::Error;
 
 /// The programs by name.
@@ -21,7 +20,10 @@ pub(crate) const FROM_UNDERLAY: &str = "from_underlay";
 pub(crate) const PROGRAMS: [&str; 3] = [FROM_CONTAINER, FROM_OVERLAY, FROM_UNDERLAY];
 
 /// What is put onto interfaces.
-pub(crate) struct Programs(BTreeMap<&'static str, Loaded>);
+pub(crate) struct Programs {
+    all: BTreeMap<&'static str, Loaded>,
+    object: &'static [u8],
+}
 
 struct Loaded {
     id: u32,
@@ -30,20 +32,24 @@ struct Loaded {
 
 impl Programs {
     /// Finds the programs at `pins`, or loads and pins them. `pins` lies beside the pins of the maps that
-    /// `ebpf` uses, and is made and removed with them.
-    pub(crate) fn load(ebpf: &mut Ebpf, pins: &Path) -> Result<Programs, Error> {
-        let mut programs = BTreeMap::new();
+    /// `ebpf`, made of `object`, uses, and is made and removed with them.
+    pub(crate) fn load(
+        ebpf: &mut Ebpf,
+        object: &'static [u8],
+        pins: &Path,
+    ) -> Result<Programs, Error> {
+        let mut all = BTreeMap::new();
         for name in PROGRAMS {
-            programs.insert(name, load(ebpf, name, &pin_of(pins, name))?);
+            all.insert(name, load(ebpf, name, &pin_of(object, pins, name))?);
         }
-        Ok(Programs(programs))
+        Ok(Programs { all, object })
     }
 
     /// Pins again those whose pins are gone; which they were.
     pub(crate) fn repin(&mut self, pins: &Path) -> Result<Vec<&'static str>, Error> {
         let mut lost = Vec::new();
-        for (name, loaded) in &mut self.0 {
-            let pin = pin_of(pins, name);
+        for (name, loaded) in &mut self.all {
+            let pin = pin_of(self.object, pins, name);
             if pin.exists() {
                 continue;
             }
@@ -60,11 +66,11 @@ impl Programs {
 
     /// The kernel's id of a program.
     pub(crate) fn id(&self, name: &str) -> Option<u32> {
-        self.0.get(name).map(|loaded| loaded.id)
+        self.all.get(name).map(|loaded| loaded.id)
     }
 
     pub(crate) fn get(&mut self, name: &'static str) -> Result<&mut SchedClassifier, Error> {
-        let loaded = self.0.get_mut(name).ok_or(Error::Missing {
+        let loaded = self.all.get_mut(name).ok_or(Error::Missing {
             kind: "program",
             name,
         })?;
@@ -72,9 +78,9 @@ impl Programs {
     }
 }
 
-fn pin_of(pins: &Path, name: &str) -> PathBuf {
+fn pin_of(object: &[u8], pins: &Path, name: &str) -> PathBuf {
     let mut hasher = DefaultHasher::new();
-    hasher.write(OBJECT);
+    hasher.write(object);
     pins.join(format!("{name}-{:016x}", hasher.finish()))
 }
 

@@ -77,6 +77,13 @@ impl Datapath {
     /// The first map that the kernel would not read or write; what was written before stays, and the next
     /// call goes on from there.
     pub fn sync(&mut self, tables: &Tables) -> Result<SyncReport, Error> {
+        let report = self.fill(tables)?;
+        self.forget_drops(&tables.networks.keys().copied().collect())?;
+        Ok(report)
+    }
+
+    /// The same without what only this ABI's maps have.
+    pub(crate) fn fill(&mut self, tables: &Tables) -> Result<SyncReport, Error> {
         let observed = self.observe()?;
         let mut report = SyncReport::NOTHING;
         macro_rules! add {
@@ -94,7 +101,6 @@ impl Datapath {
         in_order!(add);
         in_reverse!(delete);
         self.remove_ports(tables)?;
-        self.forget_drops(&tables.networks.keys().copied().collect())?;
         Ok(report)
     }
 

@@ -17,4 +17,5 @@ mod probe;
 mod renew;
 mod short_way;
 mod too_big;
+mod upgrade;
 mod wire;

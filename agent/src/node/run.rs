@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use weft_ebpf::{Datapath, OpenConfig};
+use weft_ebpf::{Begun, Datapath, OpenConfig};
 use weft_overlay::documents::NodeAlive;
 use weft_overlay::link::Netlink;
 use weft_runtime::{Runtime, RuntimeConfig};
@@ -152,6 +152,13 @@ async fn start(
         node,
     };
     let mut datapath = Datapath::open(&open).map_err(overlay_device::error)?;
+    match datapath.begun() {
+        Begun::TakenOver => tracing::info!("the datapath of an earlier run is taken over"),
+        Begun::Migrated(kept) => {
+            tracing::info!(?kept, "the datapath of the version before is migrated");
+        }
+        Begun::Anew => tracing::info!("the datapath is made anew"),
+    }
     datapath
         .attach_overlay(overlay)
         .map_err(overlay_device::error)?;

@@ -26,7 +26,8 @@ pub use steer::{
 };
 
 /// Version of everything in this crate. The loader compares it with the pinned `config` map and makes new
-/// maps on a difference; it never reads maps of another version.
+/// maps on a difference. Of the version before it goes on with those maps that look the same, but for what
+/// `ebpf/src/migrate.rs` says means something else; it never reads maps of any other version.
 pub const ABI_VERSION: u32 = 4;
 
 /// Maps an IPv4 address (network order bytes) into the 128-bit form used by all maps.

@@ -12,8 +12,9 @@ use aya::maps::of_maps::HashOfMaps;
 use etherparse::PacketBuilder;
 use weft_ebpf_abi::*;
 
+use crate::datapath::Build;
 use crate::judge::Entry;
-use crate::{Datapath, OpenConfig, Tables};
+use crate::{Datapath, Hook, OpenConfig, Tables};
 
 pub const VNI: u32 = 7;
 /// The loopback's index: what `BPF_PROG_TEST_RUN` says unless told otherwise.
@@ -27,11 +28,16 @@ pub const REMOTE: Ipv4Addr = Ipv4Addr::new(10, 10, 1, 5);
 pub struct Bed {
     pub datapath: Datapath,
     pub tables: Tables,
+    pub build: Build,
     dir: PathBuf,
 }
 
 impl Bed {
     pub fn new() -> Bed {
+        Bed::of(Build::own())
+    }
+
+    pub fn of(build: Build) -> Bed {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         assert!(
             nix::unistd::geteuid().is_root(),
@@ -43,10 +49,11 @@ impl Bed {
             NEXT.fetch_add(1, Ordering::Relaxed)
         );
         let dir = PathBuf::from("/sys/fs/bpf/weft-test").join(unique);
-        let datapath = open(&dir);
+        let datapath = open(&dir, build);
         let mut bed = Bed {
             datapath,
             tables: tables(),
+            build,
             dir,
         };
         bed.sync();
@@ -55,14 +62,14 @@ impl Bed {
 
     pub fn sync(&mut self) {
         self.tables.complete_subnets();
-        let filled = self.datapath.sync(&self.tables);
+        let filled = fill(&mut self.datapath, &self.build, &self.tables);
         let filled = filled.expect("the tables are accepted");
         self.datapath.activate(&filled).expect("it is activated");
     }
 
     /// Opens the same pins again, as a restarted agent would.
     pub fn reopen(&mut self) {
-        self.datapath = open(&self.dir);
+        self.datapath = open(&self.dir, self.build);
     }
 
     /// Takes the port's flow memory away.
@@ -117,7 +124,19 @@ impl Drop for Bed {
     }
 }
 
-fn open(dir: &std::path::Path) -> Datapath {
+/// Fills the maps, also of a build that lacks what is new in this one.
+pub fn fill(
+    datapath: &mut Datapath,
+    build: &Build,
+    tables: &Tables,
+) -> Result<crate::SyncReport, crate::Error> {
+    match build.abi {
+        ABI_VERSION => datapath.sync(tables),
+        _ => datapath.fill(tables),
+    }
+}
+
+fn open(dir: &std::path::Path, build: Build) -> Datapath {
     let node = NodeConfig {
         node: 1,
         vxlan_ifindex: 99,
@@ -125,11 +144,11 @@ fn open(dir: &std::path::Path) -> Datapath {
         vtep: mapped([192, 0, 2, 11]),
         ..NodeConfig::default()
     };
-    Datapath::open(&OpenConfig {
+    let config = OpenConfig {
         bpf_dir: dir.into(),
         node,
-    })
-    .unwrap_or_else(|error| {
+    };
+    Datapath::open_build(&config, Hook::of_kernel(), build).unwrap_or_else(|error| {
         let mut text = error.to_string();
         let mut source = std::error::Error::source(&error);
         while let Some(cause) = source {

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use weft_ebpf_abi::*;
 
 use super::bed::*;
-use crate::SyncReport;
+use crate::{Begun, SyncReport};
 
 #[test]
 fn a_sync_changes_only_what_differs_and_repairs_what_somebody_deleted() {
@@ -64,7 +64,7 @@ fn a_restarted_agent_takes_the_maps_over_with_what_they_hold() {
     let packet = tcp((CLIENT_MAC, GATEWAY_MAC), (CLIENT, OTHER), (4000, 80));
     bed.send(&packet);
     bed.reopen();
-    assert!(bed.datapath.taken_over());
+    assert_eq!(*bed.datapath.begun(), Begun::TakenOver);
     assert_eq!(bed.datapath.observe().unwrap(), bed.tables);
     assert_eq!(bed.datapath.port_stats().unwrap()[&11].tx_packets, 1);
 }
@@ -84,7 +84,7 @@ fn maps_of_another_abi_are_made_anew() {
         )
         .unwrap();
     bed.reopen();
-    assert!(!bed.datapath.taken_over());
+    assert_eq!(*bed.datapath.begun(), Begun::Anew);
     assert!(bed.datapath.observe().unwrap().ports.is_empty());
 }
 

@@ -8,6 +8,7 @@ use weft_ebpf_abi::*;
 
 use super::bed::*;
 use super::chain::{BLOCK, FORWARD, REVERSE, SENDER, with_chain};
+use crate::datapath::Build;
 
 /// A second target of the hop's rule.
 const SECOND: Ipv4Addr = Ipv4Addr::new(10, 10, 1, 6);
@@ -23,7 +24,11 @@ fn other_port() -> Port {
 
 /// The loopback is the port of one endpoint or of the other. The first has the hop's rule for both.
 fn two_clients() -> Bed {
-    let mut bed = Bed::new();
+    two_clients_of(Build::own())
+}
+
+pub(super) fn two_clients_of(build: Build) -> Bed {
+    let mut bed = Bed::of(build);
     with_chain(&mut bed, 3);
     let key = |address| ClassKey {
         vni: VNI,
@@ -42,13 +47,13 @@ fn two_clients() -> Bed {
     bed
 }
 
-fn acknowledged(mut packet: Vec<u8>) -> Vec<u8> {
+pub(super) fn acknowledged(mut packet: Vec<u8>) -> Vec<u8> {
     packet[47] = 0x10; // ACK, no SYN: in the middle of a flow
     packet
 }
 
 /// Another instance serves all slots from now on.
-fn move_slots(bed: &mut Bed, block: u32) {
+pub(super) fn move_slots(bed: &mut Bed, block: u32) {
     let position = bed.tables.positions[&BLOCK];
     bed.tables.positions.insert(block, position);
     bed.tables.slots.values_mut().for_each(|slot| *slot = block);

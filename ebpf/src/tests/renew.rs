@@ -13,13 +13,13 @@ use weft_ebpf_abi::NodeConfig;
 use super::wire::*;
 use crate::pods::P;
 use crate::programs::{FROM_CONTAINER, FROM_OVERLAY};
-use crate::{Datapath, Hook};
+use crate::{Begun, Datapath, Hook};
 
 /// Packets under way at once.
 const WINDOW: u32 = 16;
 
 /// Numbered datagrams from the first container to the second's echo. One that does not come back is a panic.
-struct Traffic {
+pub(super) struct Traffic {
     end: Arc<AtomicBool>,
     answered: Arc<AtomicU32>,
     sender: thread::JoinHandle<()>,
@@ -27,7 +27,7 @@ struct Traffic {
 }
 
 impl Traffic {
-    fn start(nodes: &[Node; 2]) -> Traffic {
+    pub(super) fn start(nodes: &[Node; 2]) -> Traffic {
         let (end, answered) = <(Arc<AtomicBool>, Arc<AtomicU32>)>::default();
         let echo = echo(&nodes[1]);
         let (until, count) = (end.clone(), answered.clone());
@@ -63,7 +63,7 @@ impl Traffic {
     }
 
     /// Returns when some more packets have come back.
-    fn flows(&self) {
+    pub(super) fn flows(&self) {
         let before = self.answered.load(Ordering::Relaxed);
         while self.answered.load(Ordering::Relaxed) < before + 10 * WINDOW {
             self.lives();
@@ -71,7 +71,7 @@ impl Traffic {
         }
     }
 
-    fn end(self) {
+    pub(super) fn end(self) {
         self.flows();
         self.end.store(true, Ordering::Relaxed);
         self.sender.join().expect("no packet is lost");
@@ -230,7 +230,7 @@ fn age(node: &Node) {
     });
 }
 
-fn generations(node: &Node) -> usize {
+pub(super) fn generations(node: &Node) -> usize {
     let entries = fs::read_dir(node.bpf_dir.join("generations"));
     entries.expect("the folder is there").count()
 }
@@ -249,7 +249,7 @@ fn maps_of_another_abi_forward_until_the_new_ones_are_filled() {
                 .join()
                 .expect("no panic");
             let (seen, old) = node.with(move |datapath| {
-                assert!(!datapath.taken_over());
+                assert_eq!(*datapath.begun(), Begun::Anew);
                 let seen = datapath.observe().expect("they are read");
                 // As an agent does that has not read its documents yet.
                 datapath.attach_overlay(index("vxlan0")).expect("it waits");

@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, setns};
 use weft_ebpf_abi::*;
 
-use super::bed::{VNI, addr};
-use crate::{Datapath, Hook, OpenConfig, Tables};
+use super::bed::{VNI, addr, fill};
+use crate::datapath::Build;
+use crate::{Begun, Datapath, Hook, OpenConfig, Tables};
 
 pub(super) fn ip(arguments: &str) {
     let done = Command::new("ip").args(arguments.split(' ')).output();
@@ -113,19 +114,23 @@ impl Node {
 
     /// What an agent does when it starts: open, fill, activate, attach. The datapath outlives it.
     pub(super) fn agent(&self) -> thread::JoinHandle<bool> {
+        self.agent_of(Build::own())
+    }
+
+    pub(super) fn agent_of(&self, build: Build) -> thread::JoinHandle<bool> {
         let (id, bpf_dir, hook) = (self.id, self.bpf_dir.clone(), self.hook);
         self.space.run(move || {
             let node = config(id);
             let open = OpenConfig { bpf_dir, node };
-            let mut datapath = Datapath::open_at(&open, hook).expect("it opens");
-            let filled = datapath.sync(&tables(id, index("w0")));
+            let mut datapath = Datapath::open_build(&open, hook, build).expect("it opens");
+            let filled = fill(&mut datapath, &build, &tables(id, index("w0")));
             let filled = filled.expect("it syncs");
             datapath.activate(&filled).expect("it is activated");
             datapath.attach_port(index("w0")).expect("it attaches");
             datapath
                 .attach_overlay(index("vxlan0"))
                 .expect("it attaches");
-            datapath.taken_over()
+            *datapath.begun() == Begun::TakenOver
         })
     }
 
@@ -230,6 +235,10 @@ pub(super) fn tables(own: u32, ifindex: u32) -> Tables {
 
 /// Two nodes that carry the network, joined by a wire.
 pub(super) fn pair(hook: Hook) -> [Node; 2] {
+    pair_of(hook, Build::own())
+}
+
+pub(super) fn pair_of(hook: Hook, build: Build) -> [Node; 2] {
     let nodes = [Node::new(1, hook), Node::new(2, hook)];
     let (a, b) = (&nodes[0].space.0, &nodes[1].space.0);
     ip(&format!(
@@ -240,7 +249,7 @@ pub(super) fn pair(hook: Hook) -> [Node; 2] {
         node.space
             .ip(&format!("addr add {}/24 dev u0", vtep(node.id)));
         assert!(
-            !node.agent().join().expect("no panic"),
+            !node.agent_of(build).join().expect("no panic"),
             "nothing was pinned"
         );
     }

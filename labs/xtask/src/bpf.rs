@@ -3,6 +3,9 @@
 //!
 //! With rustup: `rustup toolchain install nightly --component rust-src`. On Debian: rustc-web, cargo-web,
 //! rust-web-src, which are found at /usr/bin. bpf-linker either way: `cargo install bpf-linker`.
+//!
+//! When the ABI's version is raised, what was checked in stays as `weft-abi<N>.bpf.o`, without what only debuggers read: the
+//! upgrade from it is tested. Those of older versions go.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,6 +22,8 @@ use crate::{needs, root};
 /// Where the checked-in object comes from. Another compiler makes another object of the same sources.
 #[derive(Serialize, Deserialize, PartialEq)]
 struct Manifest {
+    /// Version of the ABI.
+    abi: u32,
     object: String,
     sources: BTreeMap<String, String>,
     toolchain: BTreeMap<String, String>,
@@ -39,6 +44,7 @@ pub fn run(check: bool) -> anyhow::Result<()> {
     let built = build()?;
     let prebuilt = root().join("ebpf/prebuilt");
     let manifest = Manifest {
+        abi: abi()?,
         object: hash(&built)?,
         sources: sources()?,
         toolchain: toolchain()?,
@@ -57,6 +63,12 @@ pub fn run(check: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     fs::create_dir_all(&prebuilt)?;
+    // Without a manifest there is nothing to keep yet.
+    if let Ok(listed) = read_manifest()
+        && listed.abi + 1 == manifest.abi
+    {
+        keep(&prebuilt, listed.abi)?;
+    }
     fs::copy(&built, prebuilt.join("weft.bpf.o"))?;
     let text = serde_json::to_string_pretty(&manifest)? + "\n";
     fs::write(prebuilt.join("manifest.json"), text)?;
@@ -77,6 +89,46 @@ fn loaded(path: &Path) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
         }
     }
     Ok(sections)
+}
+
+/// Keeps the object of this version of the ABI beside the one that is to come, and no other.
+fn keep(prebuilt: &Path, abi: u32) -> anyhow::Result<()> {
+    let bytes = fs::read(prebuilt.join("weft.bpf.o"))?;
+    let mut object = object::build::elf::Builder::read(&*bytes)?;
+    for section in &mut object.sections {
+        section.delete |= section.name.as_slice().windows(6).any(|w| w == b".debug");
+    }
+    object.delete_orphans();
+    // LLVM has one table for names of sections and of symbols, which the writer keeps apart.
+    let names = object.sections.add();
+    names.name = ".shstrtab".into();
+    names.sh_type = object::elf::SHT_STRTAB;
+    names.data = object::build::elf::SectionData::SectionString;
+    let mut small = Vec::new();
+    object.write(&mut small)?;
+    for entry in fs::read_dir(prebuilt)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("weft-abi") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    let name = format!("weft-abi{abi}.bpf.o");
+    fs::write(prebuilt.join(&name), small)?;
+    println!(
+        "bpf: kept the object before as ebpf/prebuilt/{name}; say in ebpf/src/migrate.rs which maps mean something else"
+    );
+    Ok(())
+}
+
+/// The version that the sources say.
+fn abi() -> anyhow::Result<u32> {
+    let path = root().join("ebpf/abi/src/lib.rs");
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("pub const ABI_VERSION: u32 = "));
+    let number = line.and_then(|rest| rest.trim_end_matches(';').parse().ok());
+    number.with_context(|| format!("{}: no ABI_VERSION", path.display()))
 }
 
 fn read_manifest() -> anyhow::Result<Manifest> {
