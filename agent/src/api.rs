@@ -119,7 +119,7 @@ impl Agent for Service {
     type TraceStream = trace::TraceStream;
 
     async fn status(&self, _: Request<proto::StatusRequest>) -> Answer<proto::StatusReply> {
-        Ok(Response::new(list::status(&self.shared)))
+        Ok(Response::new(list::status(&self.shared).await))
     }
     async fn apply(&self, request: Request<proto::ApplyRequest>) -> Answer<proto::ApplyReply> {
         Ok(Response::new(

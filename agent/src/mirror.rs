@@ -1,55 +1,88 @@
 //! The store's documents as this node knows them.
 //!
-//! One task reads everything at a revision, then watches from the next; after a compaction it reads
-//! again. Until the first full read there is no [`State`] at all, so nobody can act on a part of it.
-//! While the store cannot be reached the last state stays, and [`Health`] says so. So it does when the
-//! store no longer is the cluster's that the node belongs to: an emptied store, or another one, is no
-//! proof that anything is to go.
+//! - `interest`: which of them a node must know. `own`: keeps those, by a watch for each network, container and tenant's
+//!   chains; it is what the node acts on. `whole`: keeps all of them while somebody asks this node about the cluster.
+//! - `state`: documents, parsed.
+//!
+//! Until the first full read there is no [`State`] at all, so nobody can act on a part of it. While the store cannot be
+//! reached the last state stays, and [`Health`] says so. So it does when the store no longer is the cluster's that the
+//! node belongs to: an emptied store, or another one, is no proof that anything is to go.
 
+mod interest;
+mod own;
 mod state;
+mod whole;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use weft_overlay::keys::ROOT;
 use weft_store::client::{Client, Event, EventKind, KeyRange, RangeOptions};
 
+pub use interest::{Here, Part, interest};
 pub use state::{ChainKey, Doc, InstanceKey, State, VersionKey};
+pub use whole::Whole;
 
 /// Whether the store answers; `None` = it does.
 pub type Health = Option<String>;
 
-/// The reading end of the mirror.
+/// The reading end of documents that are kept up to date.
 #[derive(Clone, Debug)]
 pub struct Mirror {
     state: watch::Receiver<Option<Arc<State>>>,
     health: watch::Receiver<Health>,
+    told: Arc<AtomicU64>,
+}
+
+/// The writing end.
+#[derive(Debug)]
+struct Keeper {
+    client: Client,
+    /// The id of the cluster that the node belongs to, if it does yet.
+    cluster: Option<String>,
+    state: watch::Sender<Option<Arc<State>>>,
+    health: watch::Sender<Health>,
+    told: Arc<AtomicU64>,
 }
 
 /// Pause before the store is tried again, and the most of it; the store's client adds jitter of its own.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LAST: Duration = Duration::from_secs(1);
 
-impl Mirror {
-    /// A mirror and the task that keeps it; the owner spawns and aborts it. `cluster` is the id of the
-    /// cluster that the node belongs to, if it does yet.
-    pub fn new(
-        client: Client,
-        cluster: Option<String>,
-    ) -> (Mirror, impl Future<Output = ()> + Send + 'static) {
-        let (state_tx, state) = watch::channel(None);
-        let (health_tx, health) = watch::channel(Some("not read yet".to_owned()));
-        let keep = keep(client, cluster, state_tx, health_tx);
-        (Mirror { state, health }, keep)
-    }
+/// Both ends; nothing is read yet.
+fn ends(client: Client, cluster: Option<String>) -> (Mirror, Keeper) {
+    let (state_tx, state) = watch::channel(None);
+    let (health_tx, health) = watch::channel(Some("not read yet".to_owned()));
+    let told = Arc::new(AtomicU64::new(0));
+    let mirror = Mirror {
+        state,
+        health,
+        told: Arc::clone(&told),
+    };
+    let keeper = Keeper {
+        client,
+        cluster,
+        state: state_tx,
+        health: health_tx,
+        told,
+    };
+    (mirror, keeper)
+}
 
+impl Mirror {
     /// A mirror that only shows `state`.
     #[cfg(test)]
     pub fn fixed(state: State) -> Mirror {
         let (_, state) = watch::channel(Some(Arc::new(state)));
         let (_, health) = watch::channel(None);
-        Mirror { state, health }
+        let told = Arc::default();
+        Mirror {
+            state,
+            health,
+            told,
+        }
     }
 
     /// The documents; `None` before the first full read.
@@ -60,6 +93,11 @@ impl Mirror {
     /// What keeps the store from answering, if anything.
     pub fn health(&self) -> Health {
         self.health.borrow().clone()
+    }
+
+    /// How many changes of documents it was told of.
+    pub fn told(&self) -> u64 {
+        self.told.load(Ordering::Relaxed)
     }
 
     /// Returns when the documents change; `false` when the mirror has ended.
@@ -79,52 +117,74 @@ impl Mirror {
     }
 }
 
-async fn keep(
-    client: Client,
-    mut cluster: Option<String>,
-    state: watch::Sender<Option<Arc<State>>>,
-    health: watch::Sender<Health>,
-) {
-    let mut pause = RETRY_FIRST;
-    while !state.is_closed() {
-        let old = state.borrow().clone();
-        let read = read_all(&client, old.as_deref()).await;
-        let error = match read.and_then(|read| same_cluster(&mut cluster, read)) {
-            Ok(read) => {
-                pause = RETRY_FIRST;
-                health.send_replace(None);
-                let next = read.revision + 1;
-                state.send_replace(Some(Arc::new(read)));
-                follow(&client, next, &mut cluster, &state).await
-            }
-            Err(error) => error,
-        };
-        tracing::warn!(%error, "the store's documents are read anew");
-        health.send_replace(Some(error));
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(RETRY_LAST);
+impl Keeper {
+    /// Reads everything and follows it, again and again: `follow` returns why it could not go on.
+    async fn keep(mut self, mut follow: impl AsyncFnMut(&mut Keeper, State) -> String) {
+        let mut pause = RETRY_FIRST;
+        while !self.state.is_closed() {
+            let old = self.state.borrow().clone();
+            let read = read_all(&self.client, old.as_deref()).await;
+            let error = match read.and_then(|read| same_cluster(&mut self.cluster, read)) {
+                Ok(read) => {
+                    pause = RETRY_FIRST;
+                    follow(&mut self, read).await
+                }
+                Err(error) => error,
+            };
+            tracing::warn!(%error, "the store's documents are read anew");
+            self.health.send_replace(Some(error));
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RETRY_LAST);
+        }
     }
+
+    /// Shows documents of the node's cluster.
+    fn show(&mut self, state: State) -> Result<(), String> {
+        let state = same_cluster(&mut self.cluster, state)?;
+        self.state.send_replace(Some(Arc::new(state)));
+        self.health
+            .send_if_modified(|health| health.take().is_some());
+        Ok(())
+    }
+
+    /// Takes changes into documents.
+    fn take(&self, state: &mut State, events: &[Event]) {
+        self.told.fetch_add(events.len() as u64, Ordering::Relaxed);
+        for event in events {
+            let key = event.kv.key_str();
+            match event.kind {
+                EventKind::Put => state.put(key, &event.kv.value, event.kv.mod_revision),
+                EventKind::Delete => state.delete(key),
+            }
+        }
+    }
+}
+
+/// All documents as they are now, for once.
+pub async fn everything(client: &Client) -> Result<State, String> {
+    read_all(client, None).await
 }
 
 /// Everything at one revision; what cannot be read stays as `old` had it.
 async fn read_all(client: &Client, old: Option<&State>) -> Result<State, String> {
-    let options = RangeOptions::default();
-    let reply = client
-        .range(KeyRange::prefix(ROOT), options)
-        .await
-        .map_err(|e| e.to_string())?;
-    let mut state = State {
-        revision: reply.revision,
-        ..State::default()
-    };
-    for kv in &reply.kvs {
-        state.put(kv.key_str(), &kv.value, kv.mod_revision);
-    }
+    let mut state = State::default();
+    state.revision = read(client, KeyRange::prefix(ROOT), &mut state).await?;
     match old {
         Some(old) => state.keep_readable(old),
         None => state.first_reading(),
     }
     Ok(state)
+}
+
+/// Reads a range into documents; the revision that it was read at.
+async fn read(client: &Client, range: KeyRange, state: &mut State) -> Result<i64, String> {
+    let options = RangeOptions::default();
+    let reply = client.range(range, options).await;
+    let reply = reply.map_err(|e| e.to_string())?;
+    for kv in &reply.kvs {
+        state.put(kv.key_str(), &kv.value, kv.mod_revision);
+    }
+    Ok(reply.revision)
 }
 
 /// Passes a state of the node's cluster on; the first cluster that is seen is the node's from then on.
@@ -142,38 +202,6 @@ fn same_cluster(cluster: &mut Option<String>, state: State) -> Result<State, Str
         _ => {}
     }
     Ok(state)
-}
-
-/// Takes in changes from `next` on, until the watch cannot go on; returns why.
-async fn follow(
-    client: &Client,
-    next: i64,
-    cluster: &mut Option<String>,
-    state: &watch::Sender<Option<Arc<State>>>,
-) -> String {
-    let mut stream = client.watch(KeyRange::prefix(ROOT), next);
-    loop {
-        match stream.next().await {
-            Some(Ok(batch)) => {
-                let mut changed = state.borrow().as_deref().cloned().unwrap_or_default();
-                batch.events.iter().for_each(|e| take(&mut changed, e));
-                changed.revision = changed.revision.max(batch.revision);
-                match same_cluster(cluster, changed) {
-                    Ok(changed) => state.send_replace(Some(Arc::new(changed))),
-                    Err(error) => return error,
-                };
-            }
-            Some(Err(error)) => return error.to_string(),
-            None => return "the watch of the documents ended".to_owned(),
-        }
-    }
-}
-
-fn take(state: &mut State, event: &Event) {
-    match event.kind {
-        EventKind::Put => state.put(event.kv.key_str(), &event.kv.value, event.kv.mod_revision),
-        EventKind::Delete => state.delete(event.kv.key_str()),
-    }
 }
 
 #[cfg(test)]

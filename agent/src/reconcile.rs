@@ -13,12 +13,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use weft_overlay::link::Netlink;
-use weft_overlay::{ContainerRef, NodeId, PortId};
+use weft_overlay::{ContainerRef, NodeId, NodeName, PortId};
 use weft_runtime::Runtime;
 
 use crate::api::{Repair, Report, Shared, SharedDatapath};
 use crate::local::{LocalFile, LocalState};
-use crate::mirror::{Mirror, State};
+use crate::mirror::{Here, Mirror, State};
 use crate::plan::containers::Observed;
 use crate::plan::leases::{Empty, Preparing};
 
@@ -62,6 +62,8 @@ pub struct Reconciler {
     report: watch::Sender<Report>,
     /// Since when own subnets are empty.
     empty: Empty,
+    /// Which nodes were dead, and when, as their subnets were last marked by this node.
+    marked: Option<(BTreeSet<NodeName>, Instant)>,
     /// Containers that were asked to end, and until when they may take (Unix ms).
     stopping: BTreeMap<ContainerRef, u64>,
     /// Containers that could not be made: how often, and when to try again (Unix ms).
@@ -121,6 +123,7 @@ impl Reconciler {
             underlay: underlay::Underlay::default(),
             report,
             empty: Empty::new(),
+            marked: None,
             stopping: BTreeMap::new(),
             failing: BTreeMap::new(),
             plumbed: BTreeSet::new(),
@@ -217,6 +220,12 @@ impl Reconciler {
     }
 
     fn tell(&self) {
+        let here = Here::of(self.file.get());
+        self.shared.here.send_if_modified(|last| {
+            let differs = *last != here;
+            *last = here;
+            differs
+        });
         let told = Report {
             ready: self.ready,
             problems: self.problems.clone(),

@@ -41,3 +41,4 @@ mod store_leader;
 mod topologies;
 mod virtual_nodes;
 mod why;
+mod woken;

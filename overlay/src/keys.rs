@@ -34,6 +34,8 @@ pub enum Key {
     ChainInstance(TenantName, ChainName, u64, String, ContainerName),
     Vni(Vni),
     Steer(u32),
+    /// That a container is to be on a node: what nodes watch to learn of their containers. Its value says nothing.
+    Placed(NodeName, ContainerRef),
 }
 
 impl Key {
@@ -75,6 +77,7 @@ impl Key {
             }
             Key::Vni(v) => format!("vnis/{v}"),
             Key::Steer(s) => format!("steer/{s}"),
+            Key::Placed(n, c) => format!("placed/{n}/{}/{}", c.tenant, c.container),
         };
         format!("{ROOT}{rest}")
     }
@@ -144,6 +147,13 @@ impl Key {
             }
             ["vnis", v] => Key::Vni(Vni::new(v.parse().ok()?)?),
             ["steer", s] => Key::Steer(s.parse().ok()?),
+            ["placed", n, t, c] => {
+                let container = ContainerRef {
+                    tenant: t.parse().ok()?,
+                    container: c.parse().ok()?,
+                };
+                Key::Placed(n.parse().ok()?, container)
+            }
             _ => return None,
         })
     }
@@ -157,6 +167,30 @@ pub fn tenant_prefix(tenant: &TenantName) -> String {
 /// Prefix of everything of a tenant's containers.
 pub fn container_prefix(tenant: &TenantName) -> String {
     format!("{ROOT}tenants/{tenant}/containers/")
+}
+
+/// Prefix of everything of a container.
+pub fn prefix_of(container: &ContainerRef) -> String {
+    format!(
+        "{}{}/",
+        container_prefix(&container.tenant),
+        container.container
+    )
+}
+
+/// Prefix of all nodes.
+pub fn nodes_prefix() -> String {
+    format!("{ROOT}nodes/")
+}
+
+/// Prefix of what is placed on a node.
+pub fn placed_prefix(node: &NodeName) -> String {
+    format!("{ROOT}placed/{node}/")
+}
+
+/// Prefix of everything of a tenant's chains.
+pub fn chains_prefix(tenant: &TenantName) -> String {
+    format!("{ROOT}tenants/{tenant}/chains/")
 }
 
 /// Prefix of the endpoints of a network.

@@ -197,6 +197,13 @@ fn key() -> impl Strategy<Value = Key> {
         }),
         (1u32..0xff_ffff).prop_filter_map("a VNI", |v| Vni::new(v).map(Key::Vni)),
         any::<u32>().prop_map(Key::Steer),
+        (name(), name(), name()).prop_map(|(n, t, c)| {
+            let container = weft_overlay::ContainerRef {
+                tenant: t.parse().expect("a tenant"),
+                container: c.parse().expect("a container"),
+            };
+            Key::Placed(n.parse().expect("a node"), container)
+        }),
     ]
 }
 

@@ -8,6 +8,7 @@ mod error;
 mod requests;
 mod types;
 mod watch;
+mod watch_set;
 
 pub use call::{Client, Options};
 pub(crate) use call::{describe, never_connected};
@@ -17,3 +18,4 @@ pub use types::{
     Status, Txn, TxnReply, WatchEvents,
 };
 pub use watch::WatchStream;
+pub use watch_set::{Told, WatchSet};

@@ -190,6 +190,58 @@ async fn a_lease_does_not_end_while_nobody_could_renew_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn watches_of_a_set_tell_their_own_and_outlive_members() {
+    let mut cluster = Cluster::start(3).await;
+    let client = cluster.client();
+    let first = client.put("a/0", "", 0).await.expect("put");
+    let mut set = client.watch_set();
+    set.add(1, KeyRange::prefix("a/"), first);
+    set.add(2, KeyRange::prefix("b/"), 0);
+    let mut next = async || {
+        let told = tokio::time::timeout(LONG, set.next()).await;
+        let told = told.expect("in time").expect("goes on");
+        let events = told.events.expect("no error").events;
+        let keys = events.iter().map(|e| e.kv.key_str().to_owned());
+        (told.id, keys.collect::<Vec<_>>())
+    };
+    let of = |id: u32, key: &str| (id, vec![key.to_owned()]);
+    assert_eq!(next().await, of(1, "a/0"));
+    // The second began with what came last, so this is told by the first alone.
+    client.put("a/1", "", 0).await.expect("put");
+    assert_eq!(next().await, of(1, "a/1"));
+    client.put("b/0", "", 0).await.expect("put");
+    assert_eq!(next().await, of(2, "b/0"));
+    let leader = cluster.leader().await;
+    cluster.stop_one(leader).await;
+    for (id, key) in [(1, "a/2"), (2, "b/1"), (1, "a/3")] {
+        client.put(key, "", 0).await.expect("put");
+        assert_eq!(next().await, of(id, key));
+    }
+    cluster.start_one(leader).await;
+    // One comes, one goes: what it would have told is not told by anybody.
+    set.remove(1);
+    let last = client.put("a/4", "", 0).await.expect("put");
+    set.add(3, KeyRange::key("b/2"), last);
+    client.put("b/2", "", 0).await.expect("put");
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        let one = tokio::time::timeout(LONG, set.next()).await;
+        let one = one.expect("in time").expect("goes on");
+        assert!(one.events.is_ok(), "{one:?}");
+        told.push(one.id);
+    }
+    told.sort_unstable();
+    assert_eq!(told, [2, 3]);
+    client.compact(last).await.expect("compact");
+    set.add(4, KeyRange::prefix("a/"), first);
+    let ended = tokio::time::timeout(LONG, set.next()).await;
+    let ended = ended.expect("in time").expect("goes on");
+    assert_eq!(ended.id, 4);
+    assert!(matches!(ended.events, Err(Error::Compacted { revision }) if revision == last));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_leader_stops_and_nothing_acknowledged_is_lost() {
     let mut cluster = Cluster::start(3).await;
     let client = cluster.client();

@@ -29,7 +29,7 @@ const FOLLOW: Duration = Duration::from_millis(200);
 
 /// The node of a container, and whether it runs.
 #[allow(clippy::result_large_err, reason = "tonic's own error type")]
-fn locate(
+async fn locate(
     shared: &Shared,
     name: &str,
 ) -> Result<(ContainerRef, NodeName, Option<ContainerState>), Status> {
@@ -42,7 +42,7 @@ fn locate(
             "write it as TENANT/NAME",
         )
     })?;
-    let state = shared.known()?;
+    let state = shared.known().await?;
     let Some(doc) = state.containers.get(&container) else {
         return Err(fault(
             Code::NotFound,
@@ -84,9 +84,9 @@ pub async fn exec(
             "write it behind `--`",
         ));
     }
-    let (container, node, state) = locate(shared, &start.container)?;
+    let (container, node, state) = locate(shared, &start.container).await?;
     if node != shared.config.name {
-        let known = shared.known()?;
+        let known = shared.known().await?;
         let mut client = peers::connect(&known, &node).await?;
         let opening = ExecInput {
             start: Some(start),
@@ -196,9 +196,9 @@ pub async fn logs(
     shared: &Arc<Shared>,
     request: LogsRequest,
 ) -> Result<BoxStream<'static, Result<LogsChunk, Status>>, Status> {
-    let (container, node, _) = locate(shared, &request.container)?;
+    let (container, node, _) = locate(shared, &request.container).await?;
     if node != shared.config.name {
-        let known = shared.known()?;
+        let known = shared.known().await?;
         let mut client = peers::connect(&known, &node).await?;
         return Ok(client.logs(request).await?.boxed());
     }

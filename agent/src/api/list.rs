@@ -28,7 +28,7 @@ pub async fn list(shared: &Shared, request: &ListRequest) -> Result<ListReply, S
     };
     let state = match fresh {
         Some(state) => state,
-        None => shared.known()?,
+        None => shared.known().await?,
     };
     let mut objects = objects(&state, &request.kind).ok_or_else(|| {
         fault(
@@ -249,9 +249,9 @@ fn fits(network: &NetworkSpec, node: &NodeSpec) -> Option<(u16, &'static str)> {
 }
 
 /// How the node and its cluster are, as far as it knows.
-pub fn status(shared: &Shared) -> StatusReply {
+pub async fn status(shared: &Shared) -> StatusReply {
     let report = shared.report.borrow().clone();
-    let state = shared.mirror.state();
+    let state = shared.known().await.ok();
     let mut problems: Vec<String> = report
         .problems
         .iter()
@@ -287,6 +287,7 @@ pub fn status(shared: &Shared) -> StatusReply {
         problems,
         nodes,
         repairs: report.repairs.into_iter().map(repair).collect(),
+        told: shared.mirror.told(),
     }
 }
 

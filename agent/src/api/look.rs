@@ -29,7 +29,7 @@ fn internal(error: impl std::fmt::Display) -> Status {
 /// Looks.
 pub async fn look(shared: &Shared, request: &LookRequest) -> Result<LookReply, Status> {
     let parts = shared.parts()?;
-    let state = shared.known()?;
+    let state = shared.known().await?;
     let to: [u8; 16] = request
         .to
         .as_slice()

@@ -15,12 +15,14 @@ use weft_store::client::Client;
 use super::fault::{fault, unreachable_store};
 use super::tracer::Tracer;
 use crate::local::LocalState;
-use crate::mirror::{Mirror, State};
+use crate::mirror::{Here, Mirror, State, Whole};
 use crate::node::NodeConfig;
 use crate::storage;
 
 /// How long a request waits for the mirror to see what the store already has.
 const CATCH_UP: Duration = Duration::from_secs(5);
+/// How long a request that can do with less waits for all documents.
+const KNOWN: Duration = Duration::from_secs(2);
 
 /// The datapath; locked for single calls, never across an await.
 #[derive(Clone)]
@@ -89,8 +91,12 @@ pub struct Shared {
     pub config: NodeConfig,
     /// The store.
     pub client: Client,
-    /// Its documents.
+    /// Its documents that concern this node.
     pub mirror: Mirror,
+    /// All of its documents, for whoever asks about the cluster.
+    pub whole: Whole,
+    /// What is on this node, whatever the documents say.
+    pub here: watch::Sender<Here>,
     /// What hinders the node's lease, if anything.
     pub lease: watch::Receiver<Option<String>>,
     /// The last pass.
@@ -114,10 +120,25 @@ impl Shared {
         })
     }
 
-    /// What the store said last; good for reading even when it does not answer now.
-    #[allow(clippy::result_large_err, reason = "tonic's own error type")]
-    pub fn known(&self) -> Result<Arc<State>, Status> {
-        self.mirror.state().ok_or_else(|| {
+    /// All documents, while somebody asks for them.
+    fn all(&self) -> Mirror {
+        let own = self.mirror.state();
+        let cluster = own.and_then(|state| Some(state.cluster.as_ref()?.value.id.clone()));
+        self.whole.ask(cluster)
+    }
+
+    /// What the store said last; good for reading even when it does not answer now, if need be only what concerns this
+    /// node.
+    pub async fn known(&self) -> Result<Arc<State>, Status> {
+        let all = self.all();
+        if let Some(state) = all.state() {
+            return Ok(state);
+        }
+        let read = match self.mirror.health() {
+            None => all.wait_for(0, KNOWN).await,
+            Some(_) => None,
+        };
+        read.or_else(|| self.mirror.state()).ok_or_else(|| {
             unreachable_store(
                 &self
                     .mirror
@@ -137,14 +158,12 @@ impl Shared {
 
     /// The documents at `revision` or later.
     pub async fn caught_up(&self, revision: i64) -> Result<Arc<State>, Status> {
-        self.mirror
-            .wait_for(revision, CATCH_UP)
-            .await
-            .ok_or_else(|| {
-                unreachable_store(&format!(
-                    "its changes up to revision {revision} did not arrive in {CATCH_UP:?}"
-                ))
-            })
+        let reached = self.all().wait_for(revision, CATCH_UP).await;
+        reached.ok_or_else(|| {
+            unreachable_store(&format!(
+                "its changes up to revision {revision} did not arrive in {CATCH_UP:?}"
+            ))
+        })
     }
 
     /// What keeps the store from answering, if anything.

@@ -38,7 +38,7 @@ pub async fn drops(shared: &Shared, request: &DropsRequest) -> Result<DropsReply
     let mut drops = counted(shared.config.name.as_str(), &all, &by_network, named);
     let mut problems = Vec::new();
     if !request.local {
-        let state = shared.known()?;
+        let state = shared.known().await?;
         let ask = |mut c: crate::client::AgentClient| async move { c.drops(true).await };
         let (answers, silent) = ask_all(&state, &shared.config.name, ask).await;
         drops.extend(answers.into_iter().flat_map(|a| a.drops));
@@ -90,7 +90,7 @@ pub async fn chain_stats(
     shared: &Shared,
     request: &ChainStatsRequest,
 ) -> Result<ChainStatsReply, Status> {
-    let state = shared.known()?;
+    let state = shared.known().await?;
     let wanted = request.chain.as_str();
     let exists = state
         .chains

@@ -39,7 +39,7 @@ pub async fn trace(shared: Arc<Shared>, request: TraceRequest) -> Result<TraceSt
         n => n.min(SECONDS_MAX),
     };
     let limit = Duration::from_secs(seconds.into());
-    let state = shared.known()?;
+    let state = shared.known().await?;
     let filter = if request.local {
         filter_of(&request)?
     } else {
@@ -163,7 +163,7 @@ async fn own(
     let offset = clock_offset();
     let copy = async {
         while let Some(event) = subscription.events.recv().await {
-            let (Ok(state), Some(parts)) = (shared.known(), shared.parts.get()) else {
+            let (Some(state), Some(parts)) = (shared.mirror.state(), shared.parts.get()) else {
                 return;
             };
             let local = shared.report.borrow().local.clone();

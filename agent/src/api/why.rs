@@ -40,7 +40,7 @@ const MTU: u32 = 1500;
 
 /// Answers.
 pub async fn why(shared: &Arc<Shared>, request: &WhyRequest) -> Result<WhyReply, Status> {
-    let state = shared.known()?;
+    let state = shared.known().await?;
     let flow = flow(&state, request)?;
     let (nodes, intended, lines) = intend(&state, &flow)?;
     let listening = TraceRequest {

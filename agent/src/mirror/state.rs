@@ -57,6 +57,10 @@ pub struct State {
     pub vnis: BTreeMap<Vni, Doc<NetworkRef>>,
     /// Blocks that are taken.
     pub steer: BTreeMap<u32, i64>,
+    /// Which container is to be on which node.
+    pub placed: BTreeSet<(NodeName, ContainerRef)>,
+    /// Up to which revision everything of a network is here, where that is not `revision`.
+    pub seen: BTreeMap<NetworkRef, i64>,
     /// Unreadable documents: key -> why.
     pub problems: BTreeMap<String, String>,
     /// Keys that were unreadable when this process first read everything: what stood there before is unknown.
@@ -123,6 +127,10 @@ impl State {
                 self.steer.insert(block, r);
                 Ok(())
             }
+            Key::Placed(node, container) => {
+                self.placed.insert((node, container));
+                Ok(())
+            }
         }
     }
 
@@ -155,6 +163,7 @@ impl State {
             Key::ChainInstance(t, c, v, h, i) => drop(self.instances.remove(&(t, c, v, h, i))),
             Key::Vni(vni) => drop(self.vnis.remove(&vni)),
             Key::Steer(block) => drop(self.steer.remove(&block)),
+            Key::Placed(node, container) => drop(self.placed.remove(&(node, container))),
         }
     }
 
@@ -188,9 +197,14 @@ impl State {
                 }
                 Key::Vni(vni) => copy(&old.vnis, &mut self.vnis, &vni),
                 // Their values are not read, so they are never unreadable.
-                Key::ChainReady(..) | Key::Steer(_) => {}
+                Key::ChainReady(..) | Key::Steer(_) | Key::Placed(..) => {}
             }
         }
+    }
+
+    /// The revision up to which nothing of a network is missing here: the fence for what must come before others.
+    pub fn revision_of(&self, network: &NetworkRef) -> i64 {
+        self.seen.get(network).copied().unwrap_or(self.revision)
     }
 
     /// Marks what cannot be read in the first full reading.
@@ -222,6 +236,50 @@ impl State {
             .filter(|path| self.problems.contains_key(*path))
             .find(is_blind)
             .map(String::as_str)
+    }
+
+    /// Leaves out every document whose key is not asked for.
+    pub fn retain(&mut self, wanted: impl Fn(&Key) -> bool) {
+        self.nodes.retain(|n, _| wanted(&Key::NodeSpec(n.clone())));
+        self.alive.retain(|n, _| wanted(&Key::NodeAlive(n.clone())));
+        self.tenants.retain(|t, _| wanted(&Key::Tenant(t.clone())));
+        self.networks
+            .retain(|n, _| wanted(&Key::Network(n.clone())));
+        for (network, nets) in &mut self.subnets {
+            nets.retain(|net, _| wanted(&Key::Subnet(network.clone(), *net)));
+        }
+        self.subnets.retain(|_, nets| !nets.is_empty());
+        self.endpoints
+            .retain(|e, _| wanted(&Key::Endpoint(e.clone())));
+        self.addresses
+            .retain(|(n, a), _| wanted(&Key::Address(n.clone(), *a)));
+        self.containers
+            .retain(|c, _| wanted(&Key::Container(c.clone())));
+        self.statuses
+            .retain(|c, _| wanted(&Key::ContainerStatus(c.clone())));
+        self.chains
+            .retain(|(t, c), _| wanted(&Key::Chain(t.clone(), c.clone())));
+        self.versions
+            .retain(|(t, c, v), _| wanted(&Key::ChainVersion(t.clone(), c.clone(), *v)));
+        self.ready
+            .retain(|(t, c, v), _| wanted(&Key::ChainVersion(t.clone(), c.clone(), *v)));
+        self.instances.retain(|(t, c, v, h, i), _| {
+            wanted(&Key::ChainInstance(
+                t.clone(),
+                c.clone(),
+                *v,
+                h.clone(),
+                i.clone(),
+            ))
+        });
+        self.vnis.retain(|v, _| wanted(&Key::Vni(*v)));
+        self.steer.retain(|s, _| wanted(&Key::Steer(*s)));
+        self.placed
+            .retain(|(n, c)| wanted(&Key::Placed(n.clone(), c.clone())));
+        self.seen.retain(|n, _| wanted(&Key::Network(n.clone())));
+        // A key that weft does not know is nobody's.
+        self.problems
+            .retain(|path, _| Key::parse(path).is_some_and(|key| wanted(&key)));
     }
 
     /// Whether a document whose key starts with `prefix` cannot be read.

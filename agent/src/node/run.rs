@@ -20,7 +20,7 @@ use super::register::{Registered, Registration, register};
 use super::{NodeConfig, NodeError, SOCKET, lease, overlay_device, store};
 use crate::api::{Parts, Report, Shared, SharedDatapath, Tracer};
 use crate::local::{LocalFile, LocalState, private_folder};
-use crate::mirror::Mirror;
+use crate::mirror::{Here, Mirror, Whole};
 use crate::reconcile::{Reconciler, now};
 
 /// Pause between attempts to register while the store has no majority.
@@ -37,13 +37,17 @@ pub async fn run_until(config: NodeConfig, end: impl Future<Output = ()>) -> Res
     let file = LocalFile::open(&config.state_dir).map_err(local_error)?;
     prepare_run_dir(&config)?;
     let (server, client) = store::start(&config).await?;
-    let (mirror, keep_mirror) = Mirror::new(client.clone(), file.get().cluster.clone());
+    let (here_sender, here) = watch::channel(Here::of(file.get()));
+    let cluster = file.get().cluster.clone();
+    let (mirror, keep_mirror) = Mirror::own(client.clone(), cluster, config.name.clone(), here);
     let (report_sender, report) = watch::channel(Report::default());
     let (lease_sender, lease) = watch::channel(None);
     let shared = Arc::new(Shared {
         config,
+        whole: Whole::new(client.clone()),
         client,
         mirror,
+        here: here_sender,
         lease,
         report,
         parts: OnceLock::new(),

@@ -39,6 +39,14 @@ pub fn carriers(state: &State, key: &VersionKey) -> BTreeSet<NodeName> {
         .collect()
 }
 
+/// Whether the networks of a version are among the documents: a node knows those that it is in.
+fn knows_carriers(state: &State, key: &VersionKey) -> bool {
+    state.versions.get(key).is_some_and(|doc| {
+        let networks = view(&key.0, &doc.value).networks;
+        networks.iter().all(|n| state.networks.contains_key(n))
+    })
+}
+
 /// Whether every living carrier, `besides` one, has the version in its tables.
 fn is_complete(state: &State, key: &VersionKey, besides: Option<&NodeName>) -> bool {
     let none = BTreeSet::new();
@@ -74,6 +82,9 @@ pub fn classified(state: &State, local: &LocalState, me: &NodeName) -> BTreeMap<
     let mut result = BTreeMap::new();
     for chain in state.chains.keys() {
         let all = versions(state, &chain.0, &chain.1);
+        if !all.iter().all(|key| knows_carriers(state, key)) {
+            continue;
+        }
         let complete = all
             .iter()
             .rev()
@@ -263,9 +274,10 @@ fn drop_instance(key: &InstanceKey, block: u32, revision: i64) -> Write {
 }
 
 /// Versions older than the newest complete one, after their time. `since` remembers when each was
-/// first found superseded. Only one node acts on it.
+/// first found superseded. One node acts on it: of the living carriers the one with the lowest id.
 pub fn expired_versions(
     state: &State,
+    me: &NodeName,
     since: &mut BTreeMap<VersionKey, u64>,
     now: u64,
 ) -> Vec<Write> {
@@ -275,6 +287,10 @@ pub fn expired_versions(
         let Some(complete) = complete_version(state, tenant, chain) else {
             continue;
         };
+        let newest = (tenant.clone(), chain.clone(), complete);
+        if !knows_carriers(state, &newest) || first_carrier(state, &newest) != Some(me) {
+            continue;
+        }
         for key in versions(state, tenant, chain)
             .into_iter()
             .filter(|k| k.2 < complete)
@@ -289,6 +305,14 @@ pub fn expired_versions(
     }
     *since = still;
     writes
+}
+
+/// The living carrier of a version with the lowest id.
+fn first_carrier<'a>(state: &'a State, key: &VersionKey) -> Option<&'a NodeName> {
+    let carriers = carriers(state, key);
+    let nodes = state.nodes.iter();
+    let living = nodes.filter(|(n, _)| carriers.contains(*n) && state.is_alive(n));
+    living.min_by_key(|(_, doc)| doc.value.id).map(|(n, _)| n)
 }
 
 fn drop_version(state: &State, key: &VersionKey, revision: i64) -> Write {

@@ -256,11 +256,20 @@ fn used(
 /// Since when each own subnet has been empty.
 pub type Empty = BTreeMap<(NetworkRef, IpNet), u64>;
 
-/// What is to be changed about leases now, beside what containers need: own ones taken back and
-/// returned; those of dead nodes marked, by the one node whose turn it is.
+/// What is to be changed about leases of dead nodes, in all networks: they are marked as held.
+pub fn marks(all: &State, me: &NodeName, now: u64) -> Vec<(NetworkRef, LeaseChange)> {
+    let alive: BTreeSet<NodeName> = all.alive.keys().cloned().collect();
+    let of = |network: &NetworkRef| {
+        let held = mark_held(&all.leases(network), &alive, now).into_iter();
+        let others = held.filter(|change| !is_own(change, me));
+        others.map(|change| (network.clone(), change)).collect()
+    };
+    let lists = all.subnets.keys().map(of);
+    lists.flat_map(|list: Vec<_>| list).collect()
+}
+
+/// What is to be changed about own leases now, beside what containers need: they are taken back and returned.
 pub fn care(p: &Preparing<'_>, empty: &mut Empty) -> Vec<(NetworkRef, LeaseChange)> {
-    let alive: BTreeSet<NodeName> = p.state.alive.keys().cloned().collect();
-    let marks = is_marker(p.state, p.me);
     let mut changes = Vec::new();
     let mut still_empty = Empty::new();
     for network in p.state.subnets.keys() {
@@ -268,14 +277,6 @@ pub fn care(p: &Preparing<'_>, empty: &mut Empty) -> Vec<(NetworkRef, LeaseChang
         let mut push =
             |list: Vec<LeaseChange>| changes.extend(list.into_iter().map(|c| (network.clone(), c)));
         push(take_back_all(&leases, p.me));
-        if marks {
-            push(
-                mark_held(&leases, &alive, p.now)
-                    .into_iter()
-                    .filter(|c| !is_own(c, p.me))
-                    .collect(),
-            );
-        }
         // While anything of the network is here, its subnets stay, even if fixed addresses left them empty.
         let in_network = p
             .local
@@ -309,8 +310,8 @@ fn is_own(change: &LeaseChange, me: &NodeName) -> bool {
     change.document.as_ref().is_some_and(|d| d.node == *me)
 }
 
-/// Whether it is `node`'s turn to write what concerns nobody alone (a dead node's subnets, old
-/// versions): the alive node with the lowest id, so that one node writes it once.
+/// Whether it is `node`'s turn to write what concerns nobody alone, a dead node's subnets: the alive node with the
+/// lowest id, so that one node writes it once.
 pub fn is_marker(state: &State, node: &NodeName) -> bool {
     let alive = state.nodes.iter().filter(|(n, _)| state.is_alive(n));
     alive
@@ -469,13 +470,11 @@ mod tests {
         );
         let local = LocalState::default();
         let (n1, n2): (NodeName, NodeName) = ("n1".parse().unwrap(), "n2".parse().unwrap());
-        assert!(care(&preparing(&s, &local, &n1), &mut Empty::new()).is_empty());
+        assert!(marks(&s, &n1, 100).is_empty());
         s.delete("/weft/v1/nodes/n2/alive");
-        assert!(
-            care(&preparing(&s, &local, &n2), &mut Empty::new()).is_empty(),
-            "not n2's turn"
-        );
-        let changes = care(&preparing(&s, &local, &n1), &mut Empty::new());
+        assert!(is_marker(&s, &n1) && !is_marker(&s, &n2), "not n2's turn");
+        assert!(marks(&s, &n2, 100).is_empty(), "its own it takes back");
+        let changes = marks(&s, &n1, 100);
         let held = changes[0].1.document.clone().unwrap();
         assert_eq!((held.node.as_str(), held.held_since), ("n2", Some(100)));
         s.put(

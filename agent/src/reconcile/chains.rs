@@ -16,7 +16,6 @@ use crate::plan::chains::{
     allocate, carried, classified, expired_versions, memory_key, missing_instances, stale_instances,
 };
 use crate::plan::desired::Write;
-use crate::plan::leases::is_marker;
 
 /// What the loop keeps of chains between passes.
 #[derive(Debug, Default)]
@@ -43,13 +42,11 @@ impl Reconciler {
         for write in stale_instances(state, self.file.get(), &me) {
             self.write("instances of hops that are gone", &write).await;
         }
-        if is_marker(state, &me) {
-            let mut superseded = std::mem::take(&mut self.chains.superseded);
-            for write in expired_versions(state, &mut superseded, now()) {
-                self.write("superseded versions of chains", &write).await;
-            }
-            self.chains.superseded = superseded;
+        let mut superseded = std::mem::take(&mut self.chains.superseded);
+        for write in expired_versions(state, &me, &mut superseded, now()) {
+            self.write("superseded versions of chains", &write).await;
         }
+        self.chains.superseded = superseded;
     }
 
     /// The chains' part of the tables.

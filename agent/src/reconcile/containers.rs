@@ -252,7 +252,7 @@ impl Reconciler {
             }
             Prepared::Claim(claims) => {
                 for (network, address, endpoint) in claims {
-                    self.claim(state.revision, &network, address, &endpoint)
+                    self.claim(state.revision_of(&network), &network, address, &endpoint)
                         .await;
                 }
             }

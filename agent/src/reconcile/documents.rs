@@ -1,22 +1,24 @@
 //! What this node writes into the store: leases, endpoints, statuses.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use weft_overlay::documents::{ContainerState, ContainerStatus};
 use weft_overlay::keys::{Key, endpoint_prefix};
 use weft_overlay::leases::{Expect as LeaseExpect, LeaseChange};
-use weft_overlay::{ContainerRef, EndpointRef, NetworkRef};
+use weft_overlay::{ContainerRef, EndpointRef, NetworkRef, NodeName};
 
-use super::{Observed, Reconciler};
-use crate::mirror::State;
+use super::{Observed, Reconciler, now};
+use crate::mirror::{self, State};
 use crate::plan::desired::{Expect, Write, WriteOp};
 use crate::plan::endpoints::{self, EndpointOp};
-use crate::plan::leases::{care, lease_key};
+use crate::plan::leases::{care, is_marker, lease_key, marks};
 use crate::storage::{self, Wrote};
 
 /// How long a pass waits for one write: the rest of the node must not wait for a store that hangs.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How often it is looked for subnets that a dead node leased with its last breath.
+const MARK_EVERY: Duration = Duration::from_secs(60);
 
 impl Reconciler {
     /// Makes a fenced write; whether it was done. A stale one is planned again from newer documents.
@@ -90,6 +92,7 @@ impl Reconciler {
         for (network, change) in changes {
             self.write_lease(&network, &change).await;
         }
+        self.mark_dead(state).await;
         for op in endpoints::plan(state, self.file.get(), &self.shared.config.name) {
             self.write_endpoint(op).await;
         }
@@ -103,6 +106,34 @@ impl Reconciler {
             }
         }
         self.drop_statuses(state).await;
+    }
+
+    /// Marks what dead nodes hold, in whichever networks: it is read for this alone, when a node has died and now and
+    /// then while one is dead, by the one node whose turn it is.
+    async fn mark_dead(&mut self, state: &State) {
+        let me = self.shared.config.name.clone();
+        let dead = state.nodes.keys().filter(|n| !state.is_alive(n));
+        let dead: BTreeSet<NodeName> = dead.cloned().collect();
+        if dead.is_empty() || !is_marker(state, &me) {
+            self.marked = None;
+            return;
+        }
+        let done = self.marked.as_ref();
+        let is_done = done.is_some_and(|(of, at)| *of == dead && at.elapsed() < MARK_EVERY);
+        if is_done || self.store_failed {
+            return;
+        }
+        let read = mirror::everything(&self.shared.client);
+        let read = tokio::time::timeout(PATIENCE, read).await;
+        match read.unwrap_or_else(|_| Err("the store did not answer in time".to_owned())) {
+            Ok(all) => {
+                for (network, change) in marks(&all, &me, now()) {
+                    self.write_lease(&network, &change).await;
+                }
+                self.marked = Some((dead, Instant::now()));
+            }
+            Err(error) => self.problem("subnets of dead nodes", error),
+        }
     }
 
     async fn write_endpoint(&mut self, op: EndpointOp) {

@@ -68,7 +68,7 @@ fn as_json(status: &StatusReply) -> serde_json::Value {
         "node": status.node, "node_id": status.node_id, "version": status.version,
         "ready": status.ready, "store_error": status.store_error, "revision": status.revision,
         "problems": status.problems, "nodes": status.nodes.iter().map(node_json).collect::<Vec<_>>(),
-        "repairs": status.repairs.iter().map(repair_json).collect::<Vec<_>>(),
+        "repairs": status.repairs.iter().map(repair_json).collect::<Vec<_>>(), "told": status.told,
     })
 }
 

@@ -10,6 +10,7 @@ use super::call::{Client, Repeat};
 use super::error::Error;
 use super::types::*;
 use super::watch::WatchStream;
+use super::watch_set::WatchSet;
 use crate::proto::etcdserverpb as pb;
 use pb::cluster_client::ClusterClient;
 use pb::kv_client::KvClient;
@@ -136,6 +137,11 @@ impl Client {
     /// Watches keys from `from_revision` on (0: from now on). Reconnects by itself and goes on where it was.
     pub fn watch(&self, range: KeyRange, from_revision: i64) -> WatchStream {
         WatchStream::open(self.clone(), range, from_revision)
+    }
+
+    /// Watches that come and go on one stream; none at first.
+    pub fn watch_set(&self) -> WatchSet {
+        WatchSet::open(self.clone())
     }
 
     /// Drops the history below `revision`.

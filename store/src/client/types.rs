@@ -50,6 +50,16 @@ pub struct KeyRange {
 }
 
 impl KeyRange {
+    /// Whether a key is in it.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        match self.end.as_slice() {
+            [] => key == self.key,
+            // etcd: everything from the key on.
+            [0] => key >= self.key.as_slice(),
+            end => (self.key.as_slice()..end).contains(&key),
+        }
+    }
+
     /// Exactly this key.
     pub fn key(key: impl Into<Vec<u8>>) -> KeyRange {
         KeyRange {

@@ -188,16 +188,16 @@ fn old_versions_go_after_their_time_with_their_blocks() {
     version(&mut s, 2);
     let mut since = BTreeMap::new();
     assert!(
-        expired_versions(&s, &mut since, 0).is_empty(),
+        expired_versions(&s, &node("n1"), &mut since, 0).is_empty(),
         "version 2 is not complete"
     );
     for n in ["n1", "n2"] {
         ready(&mut s, 2, n);
     }
     let late = RETAIN.as_millis() as u64;
-    assert!(expired_versions(&s, &mut since, 0).is_empty());
-    assert!(expired_versions(&s, &mut since, late - 1).is_empty());
-    let writes = expired_versions(&s, &mut since, late);
+    assert!(expired_versions(&s, &node("n1"), &mut since, 0).is_empty());
+    assert!(expired_versions(&s, &node("n1"), &mut since, late - 1).is_empty());
+    let writes = expired_versions(&s, &node("n1"), &mut since, late);
     assert_eq!(writes.len(), 1);
     assert_eq!(
         writes[0].ops.len(),

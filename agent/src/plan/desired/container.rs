@@ -12,7 +12,7 @@ use weft_overlay::site::{Attachment, Container};
 use weft_overlay::{ContainerRef, EndpointRef, NetworkRef, NodeName};
 
 use super::tenant::room_for_endpoints;
-use super::{Action, Planned, Refusal, Write, known};
+use super::{Action, Planned, Refusal, Write, WriteOp, known};
 use crate::mirror::State;
 
 /// Plans an apply of a container; `uid` is used if it is to be made (anew).
@@ -131,11 +131,24 @@ pub fn container(state: &State, wanted: &Container, uid: String) -> Result<Plann
         room_for_endpoints(state, tenant, &mut write, (has, more))?;
     }
     write.put(&key, &spec, present.map(|d| d.revision));
+    place_on(state, &wanted.name, &spec.node, &mut write);
     Ok(Planned {
         action,
         detail,
         write,
     })
+}
+
+/// Tells the node that the container is to be there, and every other one that it is not.
+fn place_on(state: &State, name: &ContainerRef, node: &NodeName, write: &mut Write) {
+    let key = |node: &NodeName| Key::Placed(node.clone(), name.clone()).path();
+    if !state.placed.contains(&(node.clone(), name.clone())) {
+        write.ops.push(WriteOp::Put(key(node), b"{}".to_vec()));
+    }
+    let elsewhere = state.placed.iter().filter(|(n, c)| c == name && n != node);
+    write
+        .ops
+        .extend(elsewhere.map(|(n, _)| WriteOp::Delete(key(n))));
 }
 
 /// A node's port leads to one container. Two that ask at once are told apart by the node.

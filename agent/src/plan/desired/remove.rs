@@ -68,6 +68,10 @@ fn container(state: &State, name: &ContainerRef, stop_only: bool) -> Result<Remo
             .expect
             .push(Expect::Revision(key.path(), doc.revision));
         write.ops.push(WriteOp::Delete(key.path()));
+        let placed = state.placed.iter().filter(|(_, c)| c == name);
+        write
+            .ops
+            .extend(placed.map(|(n, c)| WriteOp::Delete(Key::Placed(n.clone(), c.clone()).path())));
         write.ops.extend(kept_claims(state, name, &doc.value));
     }
     Ok(Removal {
