@@ -44,7 +44,7 @@ const MTU: u32 = 1500;
 
 /// Answers.
 pub async fn underlay(shared: &Shared, request: &UnderlayRequest) -> Result<UnderlayReply, Status> {
-    let state = shared.known()?;
+    let state = shared.known().await?;
     if request.local {
         let probed = probe(shared, &state).await?;
         return reply(&probed);
