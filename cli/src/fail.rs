@@ -143,7 +143,15 @@ impl From<tonic::Status> for Failure {
         // A command in a container that could not be executed has the exit code that a shell gives it.
         let exit = status.metadata().get("weft-exit");
         let exit = exit.and_then(|exit| exit.to_str().ok()?.parse().ok());
-        let mut failure = Failure::from_text(status.message(), exit.unwrap_or(code));
+        let message = match (status.code(), status.message()) {
+            // As generated servers answer, without a word.
+            (Code::Unimplemented, "") => {
+                "agent: its version of weft does not know this command yet\nhelp: use that version's command, or upgrade the node"
+            }
+            (code, "") => code.description(),
+            (_, message) => message,
+        };
+        let mut failure = Failure::from_text(message, exit.unwrap_or(code));
         // Only chain files have details; anything else there is not for us.
         failure.diagnostics = serde_json::from_slice(status.details()).unwrap_or_default();
         failure
@@ -177,6 +185,13 @@ mod tests {
                 .insert("weft-exit", u16::from(exit).into());
             assert_eq!(Failure::from(status).code, exit);
         }
+    }
+
+    #[test]
+    fn an_agent_that_says_nothing_is_told_of_all_the_same() {
+        let older = Failure::from(tonic::Status::unimplemented(""));
+        assert!(older.message.contains("version") && !older.help.is_empty());
+        assert!(!Failure::from(tonic::Status::aborted("")).text().is_empty());
     }
 
     #[test]

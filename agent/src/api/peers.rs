@@ -47,6 +47,16 @@ pub async fn connect(state: &State, node: &NodeName) -> Result<AgentClient, Stat
         })
 }
 
+/// Why another agent did not do what it was asked, in a line.
+pub fn cause(status: &Status) -> String {
+    let line = status.message().lines().next().unwrap_or_default();
+    match status.code() {
+        Code::Unimplemented => "its version of weft does not know this question yet".to_owned(),
+        code if line.is_empty() => code.description().to_owned(),
+        _ => line.to_owned(),
+    }
+}
+
 /// Asks every other agent at once; problems name those that did not answer in time.
 pub async fn ask_all<T: Send + 'static, F>(
     state: &State,
@@ -63,7 +73,7 @@ where
                 let client = AgentClient::connect(Target::Tcp(api))
                     .await
                     .map_err(|e| e.to_string())?;
-                ask(client).await.map_err(|e| e.message().to_owned())
+                ask(client).await.map_err(|e| cause(&e))
             };
             match tokio::time::timeout(PATIENCE, answer).await {
                 Ok(answer) => {
@@ -81,4 +91,19 @@ where
         }
     }
     (answers, problems)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_one_line_and_never_empty() {
+        let told = fault(Code::Unavailable, "node n1", "is starting", "wait");
+        assert_eq!(cause(&told), "node n1: is starting");
+        // As generated servers answer.
+        let older = Status::unimplemented("");
+        assert!(cause(&older).contains("version"), "{}", cause(&older));
+        assert!(!cause(&Status::new(Code::Aborted, "")).is_empty());
+    }
 }

@@ -16,7 +16,7 @@ use tonic::{Code, Status};
 use weft_overlay::{NodeName, filter, netns};
 
 use super::fault::fault;
-use super::peers::{PATIENCE, connect};
+use super::peers::{PATIENCE, cause, connect};
 use super::shared::{Shared, SharedDatapath};
 use crate::client::AgentClient;
 use crate::mirror::State;
@@ -29,10 +29,10 @@ const ROUND: Duration = Duration::from_secs(1);
 /// How often it is looked for meanwhile; the kernel itself notes when it came.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How long a node may take for all its ways: four rounds each, of which some wait for others.
-const PROBING: Duration = Duration::from_secs(30);
+const PROBING: Duration = Duration::from_secs(60);
 /// Ways that a node probes at once: what one sends in a round, at all nodes that probe one, stays below what is remembered
 /// of arrivals ([`weft_ebpf_abi::ARRIVALS`]).
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 32;
 /// Small packets of the first round, and large ones; each size of later rounds is sent as often as a large one, so that one
 /// that is lost by chance decides nothing.
 const SMALL: usize = 4;
@@ -60,7 +60,7 @@ pub async fn underlay(shared: &Shared, request: &UnderlayRequest) -> Result<Unde
                 }
             };
             let told = match timeout(PROBING, probed).await {
-                Ok(told) => told.map_err(|e| first_line(e.message())),
+                Ok(told) => told.map_err(|e| cause(&e)),
                 Err(_) => Err(format!("no answer within {PROBING:?}")),
             };
             (node.clone(), told)
@@ -90,10 +90,6 @@ async fn ask(state: &State, node: &NodeName) -> Result<Probed, Status> {
         let help = "run the same version of weft on all nodes";
         fault(Code::Internal, format!("node {node}"), e, help)
     })
-}
-
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
 }
 
 fn known(state: &State) -> Vec<Known> {
@@ -182,7 +178,7 @@ async fn way(
     (to, vtep, full): (NodeName, IpAddr, u32),
 ) -> Result<Way, Status> {
     let agent = match timeout(PATIENCE, connect(state, &to)).await {
-        Ok(agent) => agent.map_err(|e| first_line(e.message())),
+        Ok(agent) => agent.map_err(|e| cause(&e)),
         Err(_) => Err(format!("no answer within {PATIENCE:?}")),
     };
     let mut way = Way {
@@ -299,18 +295,18 @@ impl Prober {
             return Vec::new();
         };
         let numbers = unanswered.iter().map(|sent| sent.number).collect();
-        let cause = match timeout(PATIENCE, agent.arrivals(numbers)).await {
+        let silent = match timeout(PATIENCE, agent.arrivals(numbers)).await {
             Ok(Ok(reply)) => {
                 let there = unanswered
                     .iter()
                     .filter(|sent| reply.arrived.contains(&sent.number));
                 return there.map(|sent| sent.size).collect();
             }
-            Ok(Err(status)) => first_line(status.message()),
+            Ok(Err(status)) => cause(&status),
             Err(_) => format!("no answer within {PATIENCE:?}"),
         };
         self.agent = None;
-        self.way.told = Err(cause);
+        self.way.told = Err(silent);
         Vec::new()
     }
 

@@ -39,7 +39,7 @@ enum Whose {
     Unnamed(String),
     /// Of no network that is on the node.
     Node,
-    /// Of networks that left the node since.
+    /// Of networks that left the node since, or not counted by network.
     Gone,
 }
 
@@ -103,8 +103,9 @@ fn whose(count: &DropCount) -> Whose {
             Some((tenant, network)) => Whose::Network(tenant.to_owned(), network.to_owned()),
             None => Whose::Unnamed(count.network.clone()),
         },
-        "gone" => Whose::Gone,
-        _ => Whose::Node,
+        "node" => Whose::Node,
+        // An older agent does not say.
+        _ => Whose::Gone,
     }
 }
 

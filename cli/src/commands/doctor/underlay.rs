@@ -12,6 +12,8 @@ use crate::output;
 
 /// Work that takes longer than this shows that it goes on.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Ways that are all shown in a table.
+const ROWS: usize = 200;
 /// How often that is drawn anew.
 const DRAWN_EVERY: Duration = Duration::from_millis(100);
 
@@ -65,7 +67,10 @@ fn print_json(report: &Report) {
 }
 
 fn print(report: &Report) {
-    let rows = report.rows.iter().map(|row| {
+    // What is well is not looked at where there is much of it.
+    let brief = report.rows.len() > ROWS;
+    let shown = |row: &&Row| !brief || row.verdict != Verdict::Ok;
+    let rows = report.rows.iter().filter(shown).map(|row| {
         [
             row.from.to_string(),
             row.to.to_string(),
@@ -82,6 +87,10 @@ fn print(report: &Report) {
     });
     let head = ["FROM", "TO", "VTEP", "UDP", "BYTES", "ROUND TRIP", "CLOCK"];
     output::table(head, rows);
+    if brief {
+        let well = report.rows.iter().filter(|row| row.verdict == Verdict::Ok);
+        println!("\n{} more ways are ok; --json shows them.", well.count());
+    }
     if let Some(cause) = &report.store {
         println!(
             "\nThe store does not answer ({cause}): these are the nodes that were known last."
