@@ -4,6 +4,7 @@
 //! detaches the datapath; both outlive the agent.
 
 mod lease;
+pub(crate) mod nodes;
 pub(crate) mod overlay_device;
 mod register;
 mod run;

@@ -1,8 +1,10 @@
 //! What the programs counted, summed over CPUs.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
-use aya::maps::{HashMap, MapData, MapError, PerCpuArray, PerCpuHashMap};
+use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap};
 use weft_ebpf_abi::{Arrival, DropKey, DropReason, PortStats, TraceFilter};
 
 use crate::datapath::{Datapath, map_error};
@@ -10,6 +12,7 @@ use crate::error::Error;
 use crate::pods::P;
 
 const BY_NETWORK: &str = "network_drops";
+const ARRIVALS: &str = "arrivals";
 
 impl Datapath {
     /// Packets dropped, by reason; reasons that never occurred are left out.
@@ -72,14 +75,9 @@ impl Datapath {
     /// # Errors
     /// The map cannot be read.
     pub fn arrival(&mut self, number: u64) -> Result<Option<Arrival>, Error> {
-        let name = "arrivals";
         let map: HashMap<&mut MapData, u64, P<Arrival>> =
-            HashMap::try_from(self.map(name)?).map_err(map_error(name, "opening"))?;
-        match map.get(&number, 0) {
-            Ok(arrival) => Ok(Some(arrival.0)),
-            Err(MapError::KeyNotFound) => Ok(None),
-            Err(error) => Err(map_error(name, "reading")(error)),
-        }
+            HashMap::try_from(self.map(ARRIVALS)?).map_err(map_error(ARRIVALS, "opening"))?;
+        noted(&map, number)
     }
 
     /// Counters of every port, by port id.
@@ -128,5 +126,32 @@ impl Datapath {
         let mut map = self.array::<TraceFilter>("trace_filter")?;
         map.set(0, P(filter), 0)
             .map_err(map_error("trace_filter", "writing"))
+    }
+}
+
+/// The same of the datapath that forwards, whose pins are there, though this process has not opened it.
+///
+/// # Errors
+/// Nothing is pinned there, or the map cannot be read.
+pub fn arrival_of(bpf_dir: &Path, number: u64) -> Result<Option<Arrival>, Error> {
+    let path = bpf_dir.join("active/maps").join(ARRIVALS);
+    let data = MapData::from_pin(&path).map_err(|source| Error::Bpffs {
+        path,
+        action: "opening the map",
+        source: std::io::Error::other(source),
+    })?;
+    let map: HashMap<MapData, u64, P<Arrival>> =
+        HashMap::try_from(Map::LruHashMap(data)).map_err(map_error(ARRIVALS, "opening"))?;
+    noted(&map, number)
+}
+
+fn noted(
+    map: &HashMap<impl Borrow<MapData>, u64, P<Arrival>>,
+    number: u64,
+) -> Result<Option<Arrival>, Error> {
+    match map.get(&number, 0) {
+        Ok(arrival) => Ok(Some(arrival.0)),
+        Err(MapError::KeyNotFound) => Ok(None),
+        Err(error) => Err(map_error(ARRIVALS, "reading")(error)),
     }
 }

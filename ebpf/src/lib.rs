@@ -36,6 +36,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use counters::arrival_of;
 pub use datapath::{Begun, Datapath, OpenConfig};
 pub use error::Error;
 pub use events::{EventReader, Events};

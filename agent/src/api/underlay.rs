@@ -1,12 +1,13 @@
 //! `weft doctor underlay`: every node probes its ways to all others, at once, and the one that was asked judges.
 //!
-//! From the documents as they were known last, so it works while the store does not answer; nodes without a lease are
-//! probed too.
+//! From the documents as they were known last, and without a part of the node that waits for the store: so it works while
+//! that does not answer, also on a node that was started meanwhile. Nodes without a lease are probed too.
 
 mod socket;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::stream::{self, StreamExt};
@@ -17,9 +18,10 @@ use weft_overlay::{NodeName, filter, netns};
 
 use super::fault::fault;
 use super::peers::{PATIENCE, cause, connect};
-use super::shared::{Shared, SharedDatapath};
+use super::shared::Shared;
 use crate::client::AgentClient;
 use crate::mirror::State;
+use crate::node::nodes;
 use crate::proto::{ArrivalsReply, ArrivalsRequest, UnderlayReply, UnderlayRequest};
 use crate::underlay::{Apart, Known, Probed, Reading, Report, Search, Way, apart, judge};
 use socket::Socket;
@@ -44,7 +46,7 @@ const MTU: u32 = 1500;
 
 /// Answers.
 pub async fn underlay(shared: &Shared, request: &UnderlayRequest) -> Result<UnderlayReply, Status> {
-    let state = shared.known().await?;
+    let state = known_nodes(shared).await?;
     if request.local {
         let probed = probe(shared, &state).await?;
         return reply(&probed);
@@ -77,6 +79,17 @@ pub async fn underlay(shared: &Shared, request: &UnderlayRequest) -> Result<Unde
     reply(&report)
 }
 
+/// The documents of nodes, which every node has; or those that were known last.
+async fn known_nodes(shared: &Shared) -> Result<Arc<State>, Status> {
+    if let Some(state) = shared.mirror.state() {
+        return Ok(state);
+    }
+    match nodes::last(&shared.config.state_dir) {
+        Some(state) => Ok(Arc::new(state)),
+        None => shared.known().await,
+    }
+}
+
 fn reply(found: &impl serde::Serialize) -> Result<UnderlayReply, Status> {
     let json = serde_json::to_string(found)
         .map_err(|e| fault(Code::Internal, "underlay", e, "report this"))?;
@@ -107,10 +120,9 @@ fn known(state: &State) -> Vec<Known> {
 /// Which probes arrived here.
 #[allow(clippy::result_large_err, reason = "tonic's own error type")]
 pub fn arrivals(shared: &Shared, request: &ArrivalsRequest) -> Result<ArrivalsReply, Status> {
-    let datapath = &shared.parts()?.datapath;
     let mut arrived = Vec::new();
     for number in &request.numbers {
-        if noted(datapath, *number)?.is_some() {
+        if noted(shared, *number)?.is_some() {
             arrived.push(*number);
         }
     }
@@ -122,8 +134,13 @@ pub fn arrivals(shared: &Shared, request: &ArrivalsRequest) -> Result<ArrivalsRe
 
 /// When a probe or its answer came here, `CLOCK_MONOTONIC`.
 #[allow(clippy::result_large_err, reason = "tonic's own error type")]
-fn noted(datapath: &SharedDatapath, number: u64) -> Result<Option<Duration>, Status> {
-    let arrival = datapath.lock().arrival(number).map_err(|e| {
+fn noted(shared: &Shared, number: u64) -> Result<Option<Duration>, Status> {
+    let arrival = match shared.parts.get() {
+        Some(parts) => parts.datapath.lock().arrival(number),
+        // What forwards meanwhile is that of an earlier run.
+        None => weft_ebpf::arrival_of(&shared.config.bpf_dir, number),
+    };
+    let arrival = arrival.map_err(|e| {
         fault(
             Code::Internal,
             "datapath",
@@ -201,7 +218,7 @@ async fn way(
         }
     };
     let mut prober = Prober {
-        datapath: shared.parts()?.datapath.clone(),
+        shared,
         socket,
         agent: agent.ok(),
         way,
@@ -216,8 +233,8 @@ fn filtered() -> bool {
 }
 
 /// Probes one way.
-struct Prober {
-    datapath: SharedDatapath,
+struct Prober<'a> {
+    shared: &'a Shared,
     socket: Socket,
     agent: Option<AgentClient>,
     way: Way,
@@ -231,7 +248,7 @@ struct Sent {
     at: Duration,
 }
 
-impl Prober {
+impl Prober<'_> {
     async fn run(&mut self) -> Result<(), Status> {
         let (least, full) = (self.socket.least(), self.way.full);
         let first = [vec![least; SMALL], vec![full; LARGE]].concat();
@@ -274,7 +291,7 @@ impl Prober {
             every.tick().await;
             let mut left = Vec::new();
             for sent in pending {
-                let Some(came) = noted(&self.datapath, sent.number)? else {
+                let Some(came) = noted(self.shared, sent.number)? else {
                     left.push(sent);
                     continue;
                 };

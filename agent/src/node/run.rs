@@ -1,6 +1,6 @@
 //! From start to SIGTERM.
 //!
-//! Tasks, all owned here and aborted at the end: the mirror, the lease, the reconciler, the packet
+//! Tasks, all owned here and aborted at the end: the mirror, the lease, the file of nodes, the reconciler, the packet
 //! events' pump and the two API listeners. The API is up first, so that a node which waits for its
 //! store can say so. Containers and datapath are left as they are.
 
@@ -17,7 +17,7 @@ use weft_overlay::link::Netlink;
 use weft_runtime::{Runtime, RuntimeConfig};
 
 use super::register::{Registered, Registration, register};
-use super::{NodeConfig, NodeError, SOCKET, lease, overlay_device, store};
+use super::{NodeConfig, NodeError, SOCKET, lease, nodes, overlay_device, store};
 use crate::api::{Parts, Report, Shared, SharedDatapath, Tracer};
 use crate::local::{LocalFile, LocalState, private_folder};
 use crate::mirror::{Here, Mirror, Whole};
@@ -180,6 +180,8 @@ async fn start(
     // Set once, here; nobody else sets it.
     let _ = shared.parts.set(parts);
     tasks.spawn(tracer.pump(events));
+    let state_dir = shared.config.state_dir.clone();
+    tasks.spawn(nodes::keep(shared.mirror.clone(), state_dir));
     tasks.spawn(lease::keep(
         shared.client.clone(),
         config.name.clone(),
