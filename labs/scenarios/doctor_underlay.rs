@@ -194,3 +194,30 @@ fn it_works_while_the_store_is_down_and_tells_what_agents_are_silent() {
     );
     lab.down();
 }
+
+#[test]
+fn a_link_that_is_slow_and_takes_less_one_way() {
+    let lab = Lab::up(
+        r#"
+[lab]
+name = "doctor"
+[[node]]
+name = "n"
+count = 2
+[[link]]
+between = ["n1", "n2"]
+delay = "30ms"
+from.n1.mtu = 1372
+"#,
+    );
+    let all = asked(&lab);
+    let expected = ["n1 > n2: too_small 1372", "n2 > n1: ok 1500"];
+    assert_eq!(ways(&all), expected, "{all:#?}");
+    let help = &findings(&all)[0].2;
+    assert!(help.contains("MTU 1372"), "{help}");
+    for way in of(&all, "way") {
+        let trip = way["round_trip"].as_u64().expect("it was answered");
+        assert!(trip >= 60_000_000, "there and back: {way}");
+    }
+    lab.down();
+}
