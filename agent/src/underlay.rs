@@ -63,8 +63,20 @@ pub struct Way {
     pub takes: u32,
     /// The largest that both ends say that they take.
     pub full: u32,
+    /// Of small packets, one after the other, how many arrived of how many.
+    #[serde(default)]
+    pub passed: Passed,
     /// How far the other's clock is ahead.
     pub clock: Option<Apart>,
+}
+
+/// Packets that were sent and that arrived.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passed {
+    /// So many arrived, as far as is known.
+    pub arrived: u32,
+    /// So many were sent.
+    pub sent: u32,
 }
 
 /// Why a probe was not even sent.

@@ -148,6 +148,18 @@ fn the_ways_between_nodes_are_told_each_direction_by_itself() {
     );
     assert_eq!(findings(&all)[0].1, "takes only 1,372 of 1,500 bytes");
     undo("n2");
+
+    // A way that loses every fourth packet.
+    let fourth = format!("{from_n1} numgen inc mod 4 0 drop");
+    rules("n2", "input", &fourth);
+    let all = asked(&lab);
+    assert_eq!(ways(&all), but(&[(0, "n1 > n2: lossy 1500")]), "{all:#?}");
+    let says = &findings(&all)[0].1;
+    assert!(
+        says.starts_with("loses ") && says.ends_with(" of 40 packets"),
+        "{says}"
+    );
+    undo("n2");
     assert_eq!(ways(&asked(&lab)), WELL);
     lab.down();
 }

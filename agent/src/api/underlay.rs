@@ -5,7 +5,7 @@
 
 mod socket;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -23,22 +23,27 @@ use crate::client::AgentClient;
 use crate::mirror::State;
 use crate::node::nodes;
 use crate::proto::{ArrivalsReply, ArrivalsRequest, UnderlayReply, UnderlayRequest};
-use crate::underlay::{Apart, Known, Probed, Reading, Report, Search, Way, apart, judge};
+use crate::underlay::{Apart, Known, Passed, Probed, Reading, Report, Search, Way, apart, judge};
 use socket::Socket;
 
 /// How long what was sent may take to come back.
 const ROUND: Duration = Duration::from_secs(1);
 /// How often it is looked for meanwhile; the kernel itself notes when it came.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// How long a node may take for all its ways: four rounds each, of which some wait for others.
+/// How long a node may take for all its ways: six rounds each at most, of which some wait for others.
 const PROBING: Duration = Duration::from_secs(60);
 /// Ways that a node probes at once: what one sends in a round, at all nodes that probe one, stays below what is remembered
 /// of arrivals ([`weft_ebpf_abi::ARRIVALS`]).
 const AT_ONCE: usize = 32;
-/// Small packets of the first round, and large ones; each size of later rounds is sent as often as a large one, so that one
-/// that is lost by chance decides nothing.
-const SMALL: usize = 4;
-const LARGE: usize = 2;
+/// Packets of each size in the first round, so that one that is lost by chance decides nothing.
+const FIRST: usize = 4;
+/// Large packets more, before a way that loses some is said to take no large ones.
+const AGAIN: usize = 12;
+/// Packets of each size that is tried then: of one that is lost by chance the next smaller one is taken.
+const EACH: usize = 2;
+/// Small packets that tell what is lost, and the time between two.
+const MANY: usize = 40;
+const PACE: Duration = Duration::from_millis(1);
 /// Questions about the clock.
 const CLOCK_READINGS: usize = 5;
 /// An underlay whose MTU no document tells.
@@ -207,6 +212,7 @@ async fn way(
         refused: None,
         takes: 0,
         full,
+        passed: Passed::default(),
         clock: None,
     };
     let config = &shared.config;
@@ -251,10 +257,21 @@ struct Sent {
 impl Prober<'_> {
     async fn run(&mut self) -> Result<(), Status> {
         let (least, full) = (self.socket.least(), self.way.full);
-        let first = [vec![least; SMALL], vec![full; LARGE]].concat();
-        let arrived = self.round(&first).await?;
+        let mut arrived = self
+            .round(&[[least; FIRST], [full; FIRST]].concat())
+            .await?;
         self.way.arrived = !arrived.is_empty();
-        self.way.takes = arrived.last().copied().unwrap_or(0);
+        if self.way.arrived {
+            let many = self.round(&[least; MANY]).await?;
+            self.way.passed = Passed {
+                arrived: many.len() as u32,
+                sent: MANY as u32,
+            };
+            if !arrived.contains(&full) {
+                arrived.extend(self.round(&[full; AGAIN]).await?);
+            }
+        }
+        self.way.takes = arrived.into_iter().max().unwrap_or(0);
         if self.way.arrived && self.way.takes < full {
             let mut search = Search::between(self.way.takes, full);
             loop {
@@ -262,8 +279,8 @@ impl Prober<'_> {
                 if sizes.is_empty() {
                     break;
                 }
-                let each: Vec<u32> = sizes.iter().flat_map(|size| [*size; LARGE]).collect();
-                search.learn(&self.round(&each).await?);
+                let each: Vec<u32> = sizes.iter().flat_map(|size| [*size; EACH]).collect();
+                search.learn(&self.round(&each).await?.into_iter().collect());
             }
             self.way.takes = search.largest();
         }
@@ -271,10 +288,12 @@ impl Prober<'_> {
         Ok(())
     }
 
-    /// Sends these sizes; those that arrived.
-    async fn round(&mut self, sizes: &[u32]) -> Result<BTreeSet<u32>, Status> {
+    /// Sends these sizes; those of what arrived.
+    async fn round(&mut self, sizes: &[u32]) -> Result<Vec<u32>, Status> {
         let mut pending = Vec::new();
+        let mut pace = interval(PACE);
         for &size in sizes {
+            pace.tick().await;
             // Version 4 UUIDs are random; no other source of randomness is needed here.
             let number = uuid::Uuid::new_v4().as_u64_pair().1;
             let at = monotonic();
@@ -283,7 +302,7 @@ impl Prober<'_> {
                 Err(refused) => drop(self.way.refused.get_or_insert(refused)),
             }
         }
-        let mut arrived = BTreeSet::new();
+        let mut arrived = Vec::new();
         let mut every = interval(LOOK_EVERY);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let deadline = Instant::now() + ROUND;
@@ -295,7 +314,7 @@ impl Prober<'_> {
                     left.push(sent);
                     continue;
                 };
-                arrived.insert(sent.size);
+                arrived.push(sent.size);
                 let trip = came.saturating_sub(sent.at);
                 let best = self.way.round_trip.get_or_insert(trip);
                 *best = trip.min(*best);

@@ -7,10 +7,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use weft_overlay::NodeName;
 
-use super::{Apart, Known, Probed, Refused, Way};
+use super::{Apart, Known, Passed, Probed, Refused, Way};
 
 /// Clocks that are surely farther apart than this are a finding: an operator cannot compare what two nodes log.
 const CLOCKS: Duration = Duration::from_millis(500);
+
+/// A way that loses more than one packet of so many is a finding: one may be chance.
+const ONE_IN: u32 = 20;
 
 /// What a way does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +21,8 @@ const CLOCKS: Duration = Duration::from_millis(500);
 pub enum Verdict {
     /// A packet of full size arrives.
     Ok,
+    /// So it does, but some are lost.
+    Lossy,
     /// Only smaller ones do.
     TooSmall,
     /// Nothing arrives.
@@ -43,6 +48,8 @@ pub struct Row {
     pub takes: u32,
     /// The largest that should; 0 = not known.
     pub full: u32,
+    /// How many of the small packets arrived.
+    pub passed: Passed,
     /// There and back, ns.
     pub round_trip: Option<u64>,
     /// How far the clock at the end is ahead.
@@ -112,6 +119,7 @@ fn way<'a>(told: &'a Told, from: &NodeName, to: &NodeName, vtep: IpAddr) -> Opti
 fn row(from: &Known, to: &Known, vtep: IpAddr, way: Option<&Way>) -> Row {
     let verdict = match way {
         None => Verdict::NotProbed,
+        Some(way) if way.arrived && way.takes >= way.full && lossy(way) => Verdict::Lossy,
         Some(way) if way.arrived && way.takes >= way.full => Verdict::Ok,
         Some(way) if way.arrived => Verdict::TooSmall,
         Some(way) if way.told.is_ok() || way.refused.is_some() => Verdict::Lost,
@@ -124,11 +132,18 @@ fn row(from: &Known, to: &Known, vtep: IpAddr, way: Option<&Way>) -> Row {
         verdict,
         takes: way.map_or(0, |way| way.takes),
         full: way.map_or(0, |way| way.full),
+        passed: way.map(|way| way.passed).unwrap_or_default(),
         round_trip: way
             .and_then(|way| way.round_trip)
             .map(|trip| u64::try_from(trip.as_nanos()).unwrap_or(u64::MAX)),
         clock: way.and_then(|way| way.clock),
     }
+}
+
+/// Whether packets are lost on this way. Where nobody said what arrived, the answers may be.
+fn lossy(way: &Way) -> bool {
+    let lost = way.passed.sent.saturating_sub(way.passed.arrived);
+    way.told.is_ok() && lost * ONE_IN > way.passed.sent
 }
 
 fn silent(node: &Known, cause: &str) -> Finding {
@@ -156,6 +171,17 @@ fn finding(
     let (says, help) = match row.verdict {
         // The node that could not be asked has a finding of its own.
         Verdict::Ok | Verdict::NotProbed => return None,
+        Verdict::Lossy => (
+            format!(
+                "loses {} of {} packets",
+                row.passed.sent.saturating_sub(row.passed.arrived),
+                row.passed.sent
+            ),
+            format!(
+                "look for a link that is overloaded or bad between the two; `ip -s link` on {} and {} counts what the underlay's interfaces lose",
+                row.from, row.to
+            ),
+        ),
         Verdict::TooSmall => (
             format!(
                 "takes only {} of {} bytes",
@@ -312,6 +338,10 @@ mod tests {
             refused: None,
             takes: 1500,
             full: 1500,
+            passed: Passed {
+                arrived: 40,
+                sent: 40,
+            },
             clock: Some(Apart {
                 ahead: 0,
                 within: 1000,
@@ -403,6 +433,24 @@ mod tests {
         assert_eq!(verdicts(&report), [Verdict::TooSmall, Verdict::Ok]);
         assert_eq!(report.findings[0].says, "takes only 1,372 of 1,500 bytes");
         assert!(report.findings[0].help.contains("MTU 1372"));
+    }
+
+    #[test]
+    fn a_way_that_loses_some_is_told_where_it_is_sure() {
+        let way = |arrived| Way {
+            passed: Passed { arrived, sent: 40 },
+            ..good(2)
+        };
+        // Two may be chance, three are not.
+        assert_eq!(verdicts(&asked(&told(way(38))))[0], Verdict::Ok);
+        let report = asked(&told(way(37)));
+        assert_eq!(verdicts(&report), [Verdict::Lossy, Verdict::Ok]);
+        assert_eq!(report.findings[0].says, "loses 3 of 40 packets");
+        let unsure = Way {
+            told: Err("refused".to_owned()),
+            ..way(0)
+        };
+        assert_eq!(verdicts(&asked(&told(unsure)))[0], Verdict::Ok);
     }
 
     #[test]

@@ -77,6 +77,10 @@ fn print(report: &Report) {
             row.vtep.to_string(),
             word(row.verdict).to_owned(),
             size(row),
+            match row.passed.sent {
+                0 => dash(),
+                sent => format!("{} of {sent}", sent.saturating_sub(row.passed.arrived)),
+            },
             row.round_trip.map_or_else(dash, milliseconds),
             row.clock.map_or_else(dash, |clock| {
                 let sign = if clock.ahead < 0 { "-" } else { "+" };
@@ -85,7 +89,16 @@ fn print(report: &Report) {
             }),
         ]
     });
-    let head = ["FROM", "TO", "VTEP", "UDP", "BYTES", "ROUND TRIP", "CLOCK"];
+    let head = [
+        "FROM",
+        "TO",
+        "VTEP",
+        "UDP",
+        "BYTES",
+        "LOST",
+        "ROUND TRIP",
+        "CLOCK",
+    ];
     output::table(head, rows);
     if brief {
         let well = report.rows.iter().filter(|row| row.verdict == Verdict::Ok);
@@ -108,6 +121,7 @@ fn print(report: &Report) {
 fn word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Ok => "ok",
+        Verdict::Lossy => "lossy",
         Verdict::TooSmall => "too small",
         Verdict::Lost => "lost",
         Verdict::NoAnswer => "no answer",
@@ -118,7 +132,7 @@ fn word(verdict: Verdict) -> &'static str {
 fn size(row: &Row) -> String {
     match (row.verdict, row.full) {
         (_, 0) => dash(),
-        (Verdict::Ok, full) => full.to_string(),
+        (Verdict::Ok | Verdict::Lossy, full) => full.to_string(),
         (_, full) => format!("{} of {full}", row.takes),
     }
 }
