@@ -329,15 +329,16 @@ fn overlay(skb: Skb) -> i32 {
     if !packet::ethernet(skb, p) {
         return report::drop(p, DropReason::Malformed as u32);
     }
-    if p.vni == PROBE_VNI {
-        return probe::arrived(skb, p, known as u32);
-    }
     let bad = packet::internet(skb, p);
     report::filter(skb, p);
     if !known {
         return report::drop(p, DropReason::UnknownVtep as u32);
     }
     if bad != 0 {
+        // Probes carry no IP, so only what would be dropped is asked whether it is one.
+        if p.vni == PROBE_VNI {
+            return probe::arrived(skb, p);
+        }
         return report::drop(p, bad);
     }
     arrived(skb, p)

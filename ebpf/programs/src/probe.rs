@@ -1,4 +1,4 @@
-//! Probes of other nodes: noted, and sent back to the node that sent them, by its number and never by what they say.
+//! Probes of nodes that are known: noted, and sent back to the node that sent them, by its number and never by what they say.
 //!
 //! What comes back is the beginning alone: so the size of what is asked is tried in one direction, and a stranger who could
 //! forge a node's address would get less than he sends.
@@ -18,10 +18,7 @@ use crate::{
 };
 
 #[inline(never)]
-pub fn arrived(skb: Skb, p: &mut Packet, known: u32) -> i32 {
-    if known == 0 {
-        return report::drop(p, DropReason::UnknownVtep as u32);
-    }
+pub fn arrived(skb: Skb, p: &mut Packet) -> i32 {
     let mut room = Room::<16>::new();
     if p.ethertype != ETH_P_PROBE || room.load(skb, ETH_LEN).is_none() {
         return report::drop(p, DropReason::Malformed as u32);
