@@ -5,9 +5,11 @@
 //!
 //! - `reader`: tables, keys and values with their places, and the words for common mistakes.
 //! - `tables`: the whole file, `[chain]`, `[[match]]`; `hop`: `[[hop]]`.
+//! - `schema`: the same for editors.
 
 mod hop;
 mod reader;
+mod schema;
 mod tables;
 
 use std::ops::{Deref, Range};
@@ -17,6 +19,8 @@ use toml::de::DeTable;
 use crate::diagnostic::{Diagnostic, Source};
 use crate::policy::Policy;
 use reader::Reader;
+
+pub use schema::schema;
 
 /// The file format that is read.
 pub const FORMAT: u32 = 1;

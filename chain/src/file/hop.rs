@@ -7,16 +7,19 @@ use super::tables::{NAME_HELP, labels};
 use super::{HopSpans, Span};
 use crate::policy::{Health, Hop, Mode, OnFailure, Probe};
 
+/// The keys of a hop, and of its probes.
+pub(super) const HOP: [&str; 6] = [
+    "name",
+    "select",
+    "mode",
+    "interfaces",
+    "on_failure",
+    "health",
+];
+pub(super) const HEALTH: [&str; 6] = ["tcp", "exec", "http", "path", "interval", "failures"];
+
 pub(super) fn hop(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<(Hop, HopSpans)> {
-    let known = [
-        "name",
-        "select",
-        "mode",
-        "interfaces",
-        "on_failure",
-        "health",
-    ];
-    let table = reader.table("[[hop]]", node, &known)?;
+    let table = reader.table("[[hop]]", node, &HOP)?;
     let mut spans = HopSpans {
         name: node.span(),
         mode: node.span(),
@@ -139,8 +142,7 @@ fn interfaces(
 const PROBES: [&str; 4] = ["tcp", "exec", "http", "path"];
 
 fn health(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Health> {
-    let known = ["tcp", "exec", "http", "path", "interval", "failures"];
-    let table = reader.table("`health`", node, &known)?;
+    let table = reader.table("`health`", node, &HEALTH)?;
     let given: Vec<&str> = PROBES
         .into_iter()
         .filter(|kind| table.get(kind).is_some())

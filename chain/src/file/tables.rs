@@ -14,9 +14,15 @@ use crate::traffic::{self, Traffic};
 
 pub(super) const NAME_HELP: &str = "use 1 to 63 of a-z, 0-9 and '-', not first or last";
 
+/// The keys of the file, and of its tables.
+pub(super) const FILE: [&str; 4] = ["format", "chain", "match", "hop"];
+pub(super) const CHAIN: [&str; 3] = ["name", "tenant", "symmetric"];
+pub(super) const MATCH: [&str; 3] = ["from", "to", "traffic"];
+pub(super) const SELECTOR: [&str; 5] = ["network", "labels", "cidr", "endpoint", "external"];
+
 /// The whole file; `None` when something of it is missing (the reader then knows what).
 pub(super) fn file(root: &DeTable<'_>, reader: &mut Reader<'_>) -> Option<(Policy, Spans)> {
-    let root = reader.entries("the file", root, 0..0, &["format", "chain", "match", "hop"]);
+    let root = reader.entries("the file", root, 0..0, &FILE);
     if let Some(node) = reader.need(&root, "format", "`format = 1` as the first line") {
         let read = reader.number("format", node, 0..=u32::MAX);
         if read.is_some_and(|format| format != FORMAT) {
@@ -107,7 +113,7 @@ fn tables<'t, 'i>(
 }
 
 fn chain(node: &Node<'_>, reader: &mut Reader<'_>, spans: &mut Spans) -> Option<Chain> {
-    let table = reader.table("[chain]", node, &["name", "tenant", "symmetric"])?;
+    let table = reader.table("[chain]", node, &CHAIN)?;
     let name = reader
         .need(&table, "name", "name = \"web-guard\"")
         .and_then(|n| reader.parsed("chain name", n, NAME_HELP));
@@ -132,7 +138,7 @@ fn matching(
     tenant: Option<&TenantName>,
     reader: &mut Reader<'_>,
 ) -> Option<(Match, MatchSpans)> {
-    let table = reader.table("[[match]]", node, &["from", "to", "traffic"])?;
+    let table = reader.table("[[match]]", node, &MATCH)?;
     let example = "{ network = \"front\", labels = { role = \"web\" } }";
     let from = reader
         .need(&table, "from", &format!("from = {example}"))
@@ -193,8 +199,7 @@ fn selector(
     tenant: Option<&TenantName>,
     reader: &mut Reader<'_>,
 ) -> Option<(Selector, SelectorSpans)> {
-    let known = ["network", "labels", "cidr", "endpoint", "external"];
-    let table = reader.table(&format!("`{what}`"), node, &known)?;
+    let table = reader.table(&format!("`{what}`"), node, &SELECTOR)?;
     let given: Vec<&str> = KINDS
         .into_iter()
         .filter(|kind| table.get(kind).is_some())

@@ -19,6 +19,8 @@ pub enum Chain {
         /// The chain file.
         file: PathBuf,
     },
+    /// Print the JSON schema of chain files, for editors.
+    Schema,
     /// Check a chain file against the cluster and show what applying it would change.
     Plan {
         /// The chain file.
@@ -68,6 +70,10 @@ pub fn run(host: &str, json: bool, chain: Chain) -> Done {
             } else {
                 println!("{}: chain {} is well formed", file.display(), object.name);
             }
+            Ok(0)
+        }
+        Chain::Schema => {
+            println!("{:#}", weft_agent::chain::file::schema());
             Ok(0)
         }
         Chain::Plan { file } => apply(host, json, read(&file)?, true),
