@@ -6,7 +6,7 @@
 //!
 //! - `support`: what the format has and this version's datapath has not.
 //! - `members`: who is selected, by which interfaces; loops.
-//! - `rules`: matches that hide each other, and more rules than a table holds.
+//! - `rules`: matches that hide each other, in one chain and between chains, and more rules than a table holds.
 
 mod members;
 mod rules;
@@ -91,6 +91,7 @@ pub fn check(file: &ChainFile, world: &World) -> Result<(), Vec<Diagnostic>> {
         check.selectors();
         check.hops();
         check.shadows();
+        check.hidden_by_others();
         check.room();
     } else {
         check.unknown_tenant();

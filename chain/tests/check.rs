@@ -301,3 +301,33 @@ fn more_rules_than_a_pair_holds_are_refused_also_over_chains() {
         "{found:#?}"
     );
 }
+
+#[test]
+fn traffic_that_a_chain_of_an_earlier_name_takes_is_found() {
+    let beside = |name: &str, traffic: &str, to: &str| {
+        let text = GOOD
+            .replace("web-guard", name)
+            .replace("\"tcp/80\", \"tcp/23\"", traffic)
+            .replace("role = \"web\"", to);
+        let mut world = world();
+        let other = parse("other.toml", &text).expect("well formed");
+        world.others.push(other.policy);
+        world
+    };
+    let web = "role = \"web\"";
+    assert_eq!(
+        refused(GOOD, &beside("audit", "\"tcp/70-90\"", web)),
+        [
+            "9:12 tcp/80 is never reached: chain red/audit comes before web-guard by its name and has tcp/70-90 for the same ends (take it out of red/audit, or give this chain a name before audit)"
+        ]
+    );
+    // A later name, other traffic, fewer ends: some packet still comes here.
+    for world in [
+        beside("zoo", "\"tcp/70-90\"", web),
+        beside("audit", "\"udp/80\", \"tcp/81-90\"", web),
+        beside("audit", "\"tcp/80\"", "role = \"web\", tier = \"1\""),
+    ] {
+        let file = parse("web-guard.toml", GOOD).expect("well formed");
+        assert_eq!(check(&file, &world), Ok(()));
+    }
+}

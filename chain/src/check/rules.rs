@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use weft_ebpf_abi::RULES_MAX;
 
 use super::Check;
-use crate::policy::{Policy, Select, Selector, has_all};
+use crate::policy::{Match, Policy, Select, Selector, has_all};
 
 /// Whether everything that `narrow` selects is selected by `wide`, whatever the containers are.
 fn covers(wide: &Selector, narrow: &Selector) -> bool {
@@ -46,6 +46,37 @@ impl Check<'_> {
                     );
                 }
                 before.push((place, &matching.from, &matching.to, *traffic));
+            }
+        }
+    }
+
+    /// Traffic that another chain has already: of two chains that match a packet, the one whose name
+    /// comes first in the order of letters takes it, as [`crate::compile()`] puts their rules.
+    pub(super) fn hidden_by_others(&mut self) {
+        let (file, world) = (self.file, self.world);
+        let earlier =
+            |p: &&Policy| p.chain.tenant == file.chain.tenant && p.chain.name < file.chain.name;
+        let mut others: Vec<&Policy> = world.others.iter().filter(earlier).collect();
+        others.sort_by_key(|p| &p.chain.name);
+        for (matching, spans) in file.matches.iter().zip(&file.spans.matches) {
+            for (traffic, span) in matching.traffic.iter().zip(&spans.traffic) {
+                let hidden = others.iter().find_map(|other| {
+                    let same =
+                        |m: &&Match| covers(&m.from, &matching.from) && covers(&m.to, &matching.to);
+                    let mut theirs = other.matches.iter().filter(same).flat_map(|m| &m.traffic);
+                    Some((other, theirs.find(|t| t.covers(traffic))?))
+                });
+                if let Some((other, theirs)) = hidden {
+                    let (tenant, name) = (&other.chain.tenant, &other.chain.name);
+                    let message = format!(
+                        "{traffic} is never reached: chain {tenant}/{name} comes before {} by its name and has {theirs} for the same ends",
+                        file.chain.name
+                    );
+                    let help = format!(
+                        "take it out of {tenant}/{name}, or give this chain a name before {name}"
+                    );
+                    self.say(span, message, "shadowed by another chain", help);
+                }
             }
         }
     }
