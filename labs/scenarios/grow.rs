@@ -43,7 +43,8 @@ impl Files {
         std::fs::read_to_string(Path::new(ROOT).join(&self.name).join("journal")).unwrap()
     }
 
-    /// `up` that is killed when it has written this many lines with a word.
+    /// `up` that is killed when it has written this many lines with a word. One that was killed before it may have
+    /// written them already, as it ran on until the signal came: then this one must end well by itself.
     fn killed_when(&self, source: &str, word: &str, more: usize) {
         let count = |journal: String| journal.matches(word).count();
         let before = count(self.journal());
@@ -55,7 +56,13 @@ impl Files {
         wait_until(
             &format!("{more} more times {word} in the journal"),
             UP_WITHIN,
-            || (count(self.journal()) >= before + more).then_some(()),
+            || match engine.try_wait().unwrap() {
+                Some(status) => {
+                    assert!(status.success(), "{status}");
+                    Some(())
+                }
+                None => (count(self.journal()) >= before + more).then_some(()),
+            },
         );
         engine.kill().unwrap();
         engine.wait().unwrap();
