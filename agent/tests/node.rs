@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use weft_agent::client::{AgentClient, Target};
+use weft_agent::mirror::Whole;
 use weft_agent::node::{NodeConfig, NodeError, StoreConfig, run_until};
 use weft_agent::proto;
-use weft_agent::store::client::{Client, KeyRange, Op, Txn};
+use weft_agent::store::client::{Client, KeyRange, Op, RangeOptions, Txn};
 use weft_agent::store::server::InitialClusterState;
 use weft_overlay::link::{Netlink, VethSpec};
 
@@ -226,6 +227,21 @@ fn a_node_touches_nothing_when_its_clusters_data_is_gone() {
         };
         assert!(told.store_error.contains("no cluster document"), "{told:?}");
         assert_eq!(told.nodes.len(), 1, "what it knew stays in force");
+        let refused = client.apply(vec![network("10.20.0.0/16")], false).await;
+        let refused = refused.expect_err("the store is not the cluster's");
+        assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused:?}");
+        let nothing = store.range(
+            KeyRange::prefix("/weft/v1/tenants/"),
+            RangeOptions::default(),
+        );
+        assert_eq!(nothing.await.expect("read").count, 0);
+        // Nor does a node that remembers another cluster show what it finds, before it has read anything itself.
+        let whole = Whole::new(store.clone(), Some("another".to_owned()));
+        let asked = whole.ask(None);
+        let shown = asked.wait_for(0, Duration::from_secs(1)).await;
+        assert!(shown.is_none(), "{shown:?}");
+        let health = asked.health().expect("it says why");
+        assert!(health.contains("belongs to cluster another"), "{health}");
         node.stop().await;
 
         // Its store is lost and begun anew: the node does not begin with it.

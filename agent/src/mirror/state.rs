@@ -280,6 +280,8 @@ impl State {
         // A key that weft does not know is nobody's.
         self.problems
             .retain(|path, _| Key::parse(path).is_some_and(|key| wanted(&key)));
+        // What comes back later has not been in force meanwhile.
+        self.unknown.retain(|path| self.problems.contains_key(path));
     }
 
     /// Whether a document whose key starts with `prefix` cannot be read.
@@ -431,6 +433,20 @@ mod tests {
         let mut empty = State::default();
         empty.keep_readable(&old);
         assert!(empty.nodes.is_empty());
+    }
+
+    #[test]
+    fn what_is_left_out_hinders_nothing_when_it_comes_again() {
+        let path = "/weft/v1/tenants/red/networks/front/spec";
+        let mut read = state();
+        read.put(path, b"{", 9);
+        read.first_reading();
+        assert_eq!(read.blind(), Some(path));
+        read.retain(|key| matches!(key, Key::NodeSpec(_)));
+        assert_eq!(read, state());
+        // The node comes into the network, which nothing of it was in before.
+        read.put(path, b"{", 9);
+        assert_eq!((read.problems.len(), read.blind()), (1, None));
     }
 
     #[test]

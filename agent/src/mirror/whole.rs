@@ -19,6 +19,8 @@ const LOOK: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Whole {
     client: Client,
+    /// The cluster that the node remembers to belong to.
+    cluster: Option<String>,
     kept: Arc<Mutex<Option<Kept>>>,
 }
 
@@ -30,20 +32,24 @@ struct Kept {
 }
 
 impl Whole {
-    /// Nothing is read before it is asked for.
-    pub fn new(client: Client) -> Whole {
+    /// Nothing is read before it is asked for. `cluster` is what the node remembers: an emptied store, or another
+    /// cluster's, is shown to nobody, and nobody writes into it by what it says.
+    pub fn new(client: Client, cluster: Option<String>) -> Whole {
         Whole {
             client,
+            cluster,
             kept: Arc::default(),
         }
     }
 
-    /// All documents from now on, at first perhaps not read yet; `cluster` is the one that the node belongs to.
+    /// All documents from now on, at first perhaps not read yet; `cluster` is the one that the node belongs to, if it
+    /// was not remembered.
     pub fn ask(&self, cluster: Option<String>) -> Mirror {
         let mut kept = lock(&self.kept);
         let mirror = match &*kept {
             Some(there) if !there.task.is_finished() => there.mirror.clone(),
             _ => {
+                let cluster = self.cluster.clone().or(cluster);
                 let (mirror, keeper) = ends(self.client.clone(), cluster);
                 let task = tokio::spawn(keep(keeper, Arc::clone(&self.kept)));
                 *kept = Some(Kept {

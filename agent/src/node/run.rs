@@ -39,14 +39,15 @@ pub async fn run_until(config: NodeConfig, end: impl Future<Output = ()>) -> Res
     let (server, client) = store::start(&config).await?;
     let (here_sender, here) = watch::channel(Here::of(file.get()));
     let cluster = file.get().cluster.clone();
+    let whole = Whole::new(client.clone(), cluster.clone());
     let (mirror, keep_mirror) = Mirror::own(client.clone(), cluster, config.name.clone(), here);
     let (report_sender, report) = watch::channel(Report::default());
     let (lease_sender, lease) = watch::channel(None);
     let shared = Arc::new(Shared {
         config,
-        whole: Whole::new(client.clone()),
         client,
         mirror,
+        whole,
         here: here_sender,
         lease,
         report,
